@@ -1,0 +1,103 @@
+"""What a column is: the values a converter gives, and the names and sizes of the layouts they take in HDF5.
+
+A converter gives `Block`s of rows; staging packs and compresses their columns; committing writes them; reading opens them.
+docs/format.md describes the layouts byte by byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK_BYTES = 256 << 10
+"""Most bytes of one chunk before compression. Deflated pictures then leave 3 % of a 1 MiB page unused, instead of 14 % to 20 % with larger chunks."""
+TEXT_CHUNK_BYTES = 64 << 10
+"""Bytes of a chunk of text: reading one short string inflates no more."""
+SCALAR_CHUNK_BYTES = 64 << 10
+"""Bytes of a chunk of numbers."""
+STRING_BYTES = 256
+"""Longest string, in UTF-8 bytes, that a fixed-length string column holds; longer ones make it a text column."""
+
+Array = NDArray[Any]
+BytesLayout = Literal["text", "encoded"]
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Numbers, booleans or short byte strings, one a row: (rows,) of ``dtype`` (a numpy dtype string).
+
+    ``missing`` (rows,) bool marks rows without a value; a float column uses NaN instead.
+    """
+
+    values: Sequence[Any] | Array
+    dtype: str
+    missing: Array | None = None
+
+
+@dataclass(frozen=True)
+class Strings:
+    """UTF-8 strings, one a row: all bytes one after the other, and (rows,) lengths in bytes.
+
+    Stored with a fixed length while all are at most `STRING_BYTES` long and hold no NUL, as text otherwise.
+    """
+
+    data: bytes
+    lengths: Array
+    missing: Array | None = None
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Bytes of any length, one value a row. ``layout`` is ``text`` for UTF-8, ``encoded`` for a file's own bytes."""
+
+    values: Sequence[bytes]
+    layout: BytesLayout
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Arrays of any shape and dtype, one a row; stored dense while all agree, ragged otherwise."""
+
+    values: Sequence[Array]
+
+
+Column = Scalars | Strings | Bytes | Arrays
+
+
+class PairType:
+    """The type of a pair's value, as stored in the ``type`` column of a pairs table (uint8)."""
+
+    STRING, INTEGER, NUMBER, BOOLEAN, NULL = range(5)
+    NAMES = ("string", "integer", "number", "boolean", "null")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Key/value pairs of a block: four sequences of one length. ``rows`` count from the block's first row."""
+
+    rows: Sequence[int]
+    keys: Sequence[str]
+    values: Sequence[bytes]
+    types: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A part of a member, such as one CSV record, that could not be converted while the rest could."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that a converter gives: columns of one length by name, and the key/value pairs of those rows."""
+
+    rows: int
+    columns: Mapping[str, Column]
+    pairs: Pairs | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of the class that hold for all its rows, such as how encoded pictures are to be decoded."""

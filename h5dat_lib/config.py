@@ -1,0 +1,264 @@
+"""What a user can set: pydantic models, read from JSON, published as a JSON Schema.
+
+A key that starts with ``//`` is a comment: it is dropped before anything is checked, so that a JSON file can explain itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from h5dat_lib.errors import ConfigError
+
+MEDIA = ("images", "documents", "tables", "texts")
+Medium = Literal["images", "documents", "tables", "texts"]
+
+
+class Settings(BaseModel):
+    """What all settings share: frozen, unknown keys refused, ``//`` keys ignored."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"patternProperties": {"^//": True}},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_comments(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            return {key: value for key, value in data.items() if not str(key).startswith("//")}
+        return data
+
+
+class Resize(Settings):
+    """Bring pictures to a size, after orientation and colour."""
+
+    width: Annotated[int, Field(ge=1, le=65535)]
+    """Target width in pixels."""
+    height: Annotated[int, Field(ge=1, le=65535)]
+    """Target height in pixels."""
+    mode: Literal["fit", "fill", "pad"] = "fit"
+    """fit: as large as fits inside, shapes may differ; fill: cover and crop the centre; pad: fit, then fill up with `color`."""
+    interpolation: Literal["nearest", "linear", "area", "cubic", "lanczos"] = "area"
+    """The resampling filter, by OpenCV's names."""
+    color: Annotated[int, Field(ge=0, le=255)] = 0
+    """Value of the padding, in every channel."""
+
+
+class ImageOptions(Settings):
+    """How pictures are stored."""
+
+    storage: Literal["decoded", "encoded"] = "decoded"
+    """decoded: pixels, deflated; encoded: the member's own bytes, decoded on read."""
+    layout: Literal["auto", "dense", "ragged"] = "auto"
+    """dense: one (rows, height, width, channels) dataset, other shapes are rejected; ragged: any shape; auto: dense while all are equal."""
+    color: Literal["keep", "RGB", "L"] = "keep"
+    """keep: grey stays grey, alpha and 16 bit stay; palette and CMYK become RGB. RGB and L convert everything."""
+    resize: Resize | None = None
+    """Bring all pictures to a size; none by default."""
+
+
+class DocumentOptions(Settings):
+    """How JSON is stored; the document itself is always kept."""
+
+    pairs: bool = True
+    """Also store every scalar as a key/value pair with its row, dotted key path and type."""
+
+
+class TableOptions(Settings):
+    """How CSV and TSV are read and stored."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """One character; detected when not given."""
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    """The quoting character."""
+    header: bool | None = None
+    """Whether the first record names the columns; detected when not given."""
+    encoding: str | None = None
+    """A codec name such as latin-1; detected when not given."""
+    missing: tuple[str, ...] = ("NA", "N/A", "NaN", "nan", "null", "NULL")
+    """Words that mean "no value" in a number or boolean column; in every column an empty unquoted field does."""
+    pairs: bool = False
+    """Also store every field as a key/value pair."""
+
+
+class TextOptions(Settings):
+    """How text is read."""
+
+    encoding: str | None = None
+    """A codec name such as latin-1; detected when not given."""
+
+
+class MediumOptions(Settings):
+    """Options of all converters; a class takes those of its medium."""
+
+    image: ImageOptions = ImageOptions()
+    """Pictures."""
+    document: DocumentOptions = DocumentOptions()
+    """JSON and JSONL."""
+    table: TableOptions = TableOptions()
+    """CSV and TSV."""
+    text: TextOptions = TextOptions()
+    """Plain text."""
+
+
+class ClassRule(Settings):
+    """Which members are of a class, and how they are converted. All given conditions must hold."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+    """Name of the class and of its HDF5 group."""
+    medium: Medium
+    """What the members are converted as."""
+    paths: tuple[str, ...] = ()
+    """Glob patterns on the member path; `*` stays within a folder, `**` crosses folders. Any may match."""
+    extensions: tuple[str, ...] = ()
+    """Extensions, with or without the dot, in any case. Any may match."""
+    options: MediumOptions | None = None
+    """Converter options of this class instead of the general ones."""
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> ClassRule:
+        if self.name == "lineage":
+            raise ValueError("a class cannot be named 'lineage': that group holds where rows come from")
+        if not self.paths and not self.extensions:
+            raise ValueError(f"class {self.name!r} needs paths or extensions, otherwise nothing can match it")
+        return self
+
+
+class Schema(Settings):
+    """The class rules; the first that matches wins."""
+
+    classes: tuple[ClassRule, ...] = ()
+    """Rules in order. None: members are classified by medium (images, documents, tables, texts)."""
+    unmatched: Literal["reject", "medium"] = "reject"
+    """What becomes of a member that no rule matches: a reject, or the class of its medium."""
+
+    @model_validator(mode="after")
+    def _one_medium_a_class(self) -> Schema:
+        media: dict[str, str] = {}
+        for rule in self.classes:
+            if media.setdefault(rule.name, rule.medium) != rule.medium:
+                raise ValueError(f"class {rule.name!r} has two media: {media[rule.name]} and {rule.medium}")
+            if rule.name in MEDIA and rule.name != rule.medium:
+                raise ValueError(f"class {rule.name!r} bears the name of a medium and must have it, not {rule.medium!r}")
+        return self
+
+
+class Limits(Settings):
+    """What a member may cost; counted while it is decompressed, not read from headers."""
+
+    member_bytes: Annotated[int, Field(ge=1)] = 64 << 30
+    """Decompressed bytes of one member."""
+    whole_bytes: Annotated[int, Field(ge=1)] = 1 << 30
+    """Decompressed bytes of a member that has to be read whole: a picture, a JSON document, a text."""
+    pixels: Annotated[int, Field(ge=1)] = 1 << 28
+    """Width times height of a picture."""
+    name_bytes: Annotated[int, Field(ge=1)] = 4096
+    """UTF-8 bytes of a member's path (Linux' PATH_MAX)."""
+
+
+class Compression(Settings):
+    """The filter of the chunks."""
+
+    filter: Literal["deflate", "none"] = "deflate"
+    """deflate is read by every HDF5 reader; none stores chunks as they are."""
+    level: Annotated[int, Field(ge=0, le=3)] = 1
+    """ISA-L's deflate level: 0 fastest, 3 smallest."""
+
+
+class Config(MediumOptions):
+    """Everything a user can set. Every key has a default."""
+
+    schema_: Annotated[Schema, Field(alias="schema")] = Schema()
+    """Which members are of which class."""
+    compression: Compression = Compression()
+    """How chunks are compressed."""
+    limits: Limits = Limits()
+    """What a member may cost."""
+    duplicate_names: Literal["reject", "keep"] = "reject"
+    """Two members of one path in an archive: reject the later ones, or keep each as a row."""
+    batch_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
+    """Estimated work of one batch; a task run costs about 0.1 s."""
+    max_rejects: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None = None
+    """Error budget: a count (integer) or a share of the members (0.0 to 1.0); the run fails when it is exceeded."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Processes that convert; one a core when not given."""
+    task_runner: Literal["processes", "threads"] = "processes"
+    """What runs the batches: a pool of processes, or threads in the flow's own process."""
+    work_dir: Path | None = None
+    """Where staged batches live while a run is going on; beside the output when not given."""
+
+    @property
+    def worker_count(self) -> int:
+        """Processes to use: ``workers``, or the cores this process may run on."""
+        return self.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+    def options(self, class_name: str) -> MediumOptions:
+        """The converter options of a class: its rule's own, or the general ones."""
+        for rule in self.schema_.classes:
+            if rule.name == class_name and rule.options is not None:
+                return rule.options
+        return self
+
+    def to_json(self) -> str:
+        """The effective configuration as indented JSON, as ``load`` reads it."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
+    def digest(self) -> str:
+        """sha256, as hex, of what decides the content of an output; how a run is carried out is left out."""
+        content = self.model_dump(mode="json", by_alias=True, exclude=set(_RUN_ONLY))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+_RUN_ONLY = ("workers", "task_runner", "max_rejects", "work_dir")
+
+
+def parse(data: Mapping[str, Any], source: str = "configuration") -> Config:
+    """A checked configuration.
+
+    Raises ConfigError: one line that names the source, the first wrong key, what was found and what is allowed.
+    """
+    try:
+        return Config.model_validate(data)
+    except ValidationError as exc:
+        raise ConfigError(f"{source}: {_first_fault(exc)}") from exc
+
+
+def load(config_file: Path | None = None, schema_file: Path | None = None, **overrides: Any) -> Config:
+    """The configuration of the files, with ``overrides`` (None means not given) on top.
+
+    Raises ConfigError when a file is missing, is not JSON or holds a wrong key.
+    """
+    data = _read_json(config_file) if config_file else {}
+    if schema_file:
+        data["schema"] = _read_json(schema_file)
+    data.update({key: value for key, value in overrides.items() if value is not None})
+    return parse(data, str(config_file or schema_file or "command line"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path}: not JSON: {exc}; `h5dat config init` prints one to start from") from exc
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: found a JSON {type(data).__name__}, expected an object")
+    return data
+
+
+def _first_fault(exc: ValidationError) -> str:
+    fault = exc.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "top level"
+    more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+    found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+    return f"{where}: {fault['msg']}{found}{more}"

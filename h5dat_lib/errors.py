@@ -1,0 +1,66 @@
+"""The error tree: everything this library raises on purpose.
+
+    H5datError
+    ├── ConfigError        a setting that cannot be used
+    ├── InputError         an archive that cannot be used: missing, empty, not an archive
+    ├── OutputError        an output that cannot be written, or is not ours to write
+    ├── FormatError        an HDF5 file that h5dat cannot read as its own
+    ├── MemberError        one member that cannot be converted; becomes a reject, never ends a run
+    ├── BudgetExceeded     more rejects than the configuration allows
+    └── Interrupted        the user stopped the run; what was committed stays
+
+A message reads: *archive, member: found X, expected Y, do Z*.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetExceeded",
+    "ConfigError",
+    "FormatError",
+    "H5datError",
+    "InputError",
+    "Interrupted",
+    "MemberError",
+    "OutputError",
+]
+
+
+class H5datError(Exception):
+    """The root: catch this to catch everything the library raises on purpose."""
+
+
+class ConfigError(H5datError):
+    """A setting that cannot be used; names the key, what was found and what is allowed."""
+
+
+class InputError(H5datError):
+    """An archive that cannot be used as a whole; names the archive and what was found."""
+
+
+class OutputError(H5datError):
+    """An output that cannot be written: a folder, no permission, no space, or not an H5DAT file."""
+
+
+class FormatError(H5datError):
+    """An HDF5 file that is not an H5DAT file, or one of a layout version this library does not know."""
+
+
+class MemberError(H5datError):
+    """One member that cannot be converted.
+
+    ``stage`` says where on the path it failed: ``plan``, ``read``, ``convert`` or ``stage``.
+    """
+
+    def __init__(self, reason: str, stage: str = "convert") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.stage = stage
+
+
+class BudgetExceeded(H5datError):
+    """More members were rejected than ``max_rejects`` allows; what was committed stays."""
+
+
+class Interrupted(H5datError):
+    """The user stopped the run; what was committed stays, and the same command goes on from there."""
