@@ -6,9 +6,11 @@ docs/format.md describes the layouts byte by byte.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +67,19 @@ class Arrays:
     values: Sequence[Array]
 
 
-Column = Scalars | Strings | Bytes | Arrays
+@dataclass(frozen=True)
+class References:
+    """Row numbers of ``table``, one a row: counted from the table's first row of the same batch, absolute in the file.
+
+    In ``lineage/archives`` and ``lineage/runs`` 0 is the archive and the run that the batch is of.
+    """
+
+    values: Sequence[int] | Array
+    table: str
+    dtype: str = "<u8"
+
+
+Column = Scalars | Strings | Bytes | Arrays | References
 
 
 class PairType:
@@ -101,3 +115,19 @@ class Block:
     pairs: Pairs | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the class that hold for all its rows, such as how encoded pictures are to be decoded."""
+
+
+def link_name(column: str) -> str:
+    """The HDF5 link name of a data column: what HDF5 or this format reserves is percent-encoded.
+
+    A slash, a percent sign, control characters, the name "." and a leading underscore, which marks a row's own bookkeeping.
+    """
+    escaped = re.sub(r"[%/\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", column)
+    if escaped[:1] in ("_", ".", ""):
+        return f"%{ord(escaped[0]):02X}{escaped[1:]}" if escaped else "%"
+    return escaped
+
+
+def column_name(link: str) -> str:
+    """The name of the column behind a link: the inverse of `link_name`."""
+    return "" if link == "%" else unquote(link)

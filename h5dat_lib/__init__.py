@@ -1,0 +1,45 @@
+"""H5DAT's library: archives of mixed files -> HDF5, and back to arrays. It needs no Prefect.
+
+    import h5dat_lib
+
+    h5dat_lib.ingest("fashion.zip", "fashion.h5")
+    with h5dat_lib.open("fashion.h5") as f:
+        print(f["images"].pixels[0].shape, f["images"].origin(0).member)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from h5dat_lib.config import Config
+    from h5dat_lib.errors import H5datError
+    from h5dat_lib.pipeline import Progress, Report, ingest
+    from h5dat_lib.read import File, Origin, Reject, Table, open
+    from h5dat_lib.verification import verify
+
+__all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Table", "ingest", "open", "verify"]
+
+_HOMES = {
+    "Config": "config",
+    "H5datError": "errors",
+    "Progress": "pipeline",
+    "Report": "pipeline",
+    "ingest": "pipeline",
+    "File": "read",
+    "Origin": "read",
+    "Reject": "read",
+    "Table": "read",
+    "open": "read",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when they are asked for: listing a file must not pay for loading every decoder.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'h5dat_lib' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"h5dat_lib.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

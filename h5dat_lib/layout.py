@@ -1,0 +1,58 @@
+"""Shapes of a class's first pictures -> how its pixel column is cut into chunks.
+
+Every picture starts on a chunk of its own, and a chunk holds the same number of bytes whether the column is dense or
+ragged. So a worker can finish its chunks before it is known whether a later picture has another shape, and a dense column
+becomes a ragged one by moving its chunks, without inflating them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from h5dat_lib.columns import CHUNK_BYTES
+from h5dat_lib.config import ImageOptions
+
+PROBED = 32
+"""Pictures of a class whose headers are read before its layout is fixed."""
+_LEAST_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How pictures of a class are cut: ``chunk_bytes`` each, the last piece of a picture filled up with zeros.
+
+    ``shape`` (height, width, channels) and ``dtype`` are those of a dense column, () and "" of a ragged one.
+    ``strict`` rejects a picture of another shape instead of making the column ragged.
+    """
+
+    chunk_bytes: int
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    strict: bool = False
+
+    @property
+    def chunk_height(self) -> int:
+        """Pixel rows of one chunk of a dense column."""
+        row_bytes = self.chunk_bytes // (self.shape[1] * self.shape[2])
+        return row_bytes // int(self.dtype[2:])
+
+
+def pixel_layout(probes: Sequence[tuple[tuple[int, ...], str]], options: ImageOptions) -> PixelLayout:
+    """The layout for a class whose first pictures have these (shape, dtype string such as ``|u1``)."""
+    if not probes:
+        return PixelLayout(_LEAST_CHUNK * 16)
+    if options.layout == "dense" or (options.layout == "auto" and len(set(probes)) == 1):
+        shape, dtype = probes[0]
+        return PixelLayout(_dense_chunk(shape, dtype), shape, dtype, strict=options.layout == "dense")
+    sizes = sorted(math.prod(shape) * int(dtype[2:]) for shape, dtype in probes)
+    median = sizes[len(sizes) // 2]
+    return PixelLayout(min(max(1 << (median - 1).bit_length(), _LEAST_CHUNK), CHUNK_BYTES))
+
+
+def _dense_chunk(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of one chunk: whole pixel rows, in as few equal pieces as keep below `CHUNK_BYTES`."""
+    row_bytes = shape[1] * shape[2] * int(dtype[2:])
+    pieces = math.ceil(shape[0] * row_bytes / CHUNK_BYTES)
+    return math.ceil(shape[0] / pieces) * row_bytes

@@ -1,0 +1,104 @@
+"""Where rows come from: the names of the lineage tables, and what is recorded of an archive and of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from h5dat_lib.columns import Block, Bytes, References, Scalars
+from h5dat_lib.config import Config
+
+LINEAGE = "lineage"
+ARCHIVES = "lineage/archives"
+"""One row an archive of a run: uri, kind, size, sha256, fingerprint, config_digest."""
+RUNS = "lineage/runs"
+"""One row a run: run id, versions, host, configuration, start, end, status, counts."""
+BATCHES = "lineage/batches"
+"""One row a committed batch, by its key."""
+MEMBERS = "lineage/members"
+"""One row a converted member: path, size, checksums, converter, class, archive, batch, run, time."""
+REJECTS = "lineage/rejects"
+"""One row a member, or a record of one, that was not converted: path, stage, reason."""
+CHECKSUMS = "lineage/checksums"
+"""For each chunked dataset, one CRC-32 a chunk."""
+
+_RECORDED = ("h5dat", "h5py", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "isal", "pyarrow", "prefect")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what rows look like; one that is not installed is left out."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for name in _RECORDED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass
+class RunRecord:
+    """One run: who made it, with what, when, and how it ended. Times are seconds since 1970, UTC."""
+
+    run_id: str
+    config: Config
+    start: float
+    end: float = 0.0
+    status: str = "running"
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("members", "rows", "rejects", "bytes"), 0))
+
+    def block(self) -> Block:
+        """The run as a row of the runs table."""
+        texts = {
+            "versions": json.dumps(versions()),
+            "configuration": self.config.model_dump_json(by_alias=True),
+            "host": socket.gethostname(),
+        }
+        columns = {
+            "run_id": Scalars([self.run_id.encode()], "S36"),
+            "config_digest": Scalars([self.config.digest().encode()], "S64"),
+            "start": Scalars([self.start], "<f8"),
+            "end": Scalars([self.end], "<f8"),
+            "status": Scalars([self.status.encode()], "S16"),
+            **{name: Scalars([count], "<u8") for name, count in self.counts.items()},
+            **{name: Bytes([text.encode()], "text") for name, text in texts.items()},
+        }
+        return Block(1, columns)
+
+    def ending(self) -> dict[str, Any]:
+        """What is known once the run has ended."""
+        return {"end": self.end, "status": self.status.encode(), **self.counts}
+
+
+@dataclass
+class ArchiveRecord:
+    """One archive of a run. ``sha256`` is that of all its bytes, known at the end; a folder has none."""
+
+    uri: str
+    kind: str
+    size: int
+    fingerprint: str
+    config_digest: str
+    sha256: str = ""
+
+    def block(self) -> Block:
+        """The archive as a row of the archives table."""
+        columns = {
+            "uri": Bytes([self.uri.encode("utf-8", "backslashreplace")], "text"),
+            "kind": Scalars([self.kind.encode()], "S8"),
+            "size": Scalars([self.size], "<u8"),
+            "sha256": Scalars([self.sha256.encode()], "S64"),
+            "fingerprint": Scalars([self.fingerprint.encode()], "S64"),
+            "config_digest": Scalars([self.config_digest.encode()], "S64"),
+            "run": References([0], RUNS),
+        }
+        return Block(1, columns)
+
+    def ending(self) -> dict[str, Any]:
+        """What is known once the archive has been read."""
+        return {"sha256": self.sha256.encode(), "size": self.size}

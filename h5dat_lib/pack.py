@@ -1,0 +1,348 @@
+"""Blocks of rows -> segments of finished chunks: the heavy half of writing, done in the workers.
+
+Bytes and pictures are cut and compressed here; numbers are collected as arrays, because only the writer knows where in a
+chunk the next row falls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+
+from h5dat_lib.columns import (
+    CHUNK_BYTES,
+    STRING_BYTES,
+    TEXT_CHUNK_BYTES,
+    Array,
+    Arrays,
+    Block,
+    Bytes,
+    Column,
+    Pairs,
+    References,
+    Scalars,
+    Strings,
+    link_name,
+)
+from h5dat_lib.config import Compression
+from h5dat_lib.errors import MemberError
+from h5dat_lib.layout import PixelLayout
+from h5dat_lib.staged import CHUNK, Segment, StagedChunks, StagedColumn, StagedScalars, StageWriter
+
+SEGMENT_BYTES = 16 << 20
+"""Numbers and strings of a class that are collected before they are written to the staged file."""
+
+
+class ChunkPacker:
+    """Cuts bytes into chunks of one size, compresses them and writes them to the staged file.
+
+    A chunk that deflate does not make smaller is stored as it is, which HDF5's filter mask says of it. ``raw`` does not
+    even try, for bytes that are compressed already.
+    """
+
+    def __init__(self, out: StageWriter, chunk_bytes: int, compression: Compression, raw: bool = False) -> None:
+        self.chunk_bytes = chunk_bytes
+        self._out = out
+        self._compression = compression
+        self._raw = raw
+        self._skip_filter = 1 if compression.filter == "deflate" else 0
+        self._open = bytearray()
+        self._chunks: list[tuple[int, int, int, int]] = []
+
+    @property
+    def position(self) -> int:
+        """Bytes added so far, with what filled up chunks."""
+        return len(self._chunks) * self.chunk_bytes + len(self._open)
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Appends bytes behind the ones before."""
+        self._open += data
+        if len(self._open) >= self.chunk_bytes:
+            whole = len(self._open) // self.chunk_bytes * self.chunk_bytes
+            with memoryview(self._open) as view:
+                for at in range(0, whole, self.chunk_bytes):
+                    self._emit(view[at : at + self.chunk_bytes], self._raw)
+            del self._open[:whole]
+
+    def add_aligned(self, data: memoryview) -> None:
+        """Appends bytes that start on a chunk of their own; the last chunk is filled up with zeros."""
+        whole = len(data) // self.chunk_bytes * self.chunk_bytes
+        for at in range(0, whole, self.chunk_bytes):
+            self._emit(data[at : at + self.chunk_bytes], self._raw)
+        if whole < len(data):
+            self._open += data[whole:]
+            self.fill()
+
+    def fill(self) -> None:
+        """Fills up the open chunk with zeros, if there is one."""
+        if self._open:
+            full = bytes(self._open).ljust(self.chunk_bytes, b"\0")
+            self._open.clear()
+            self._emit(memoryview(full), raw=False)
+
+    def finish(self) -> Array:
+        """All chunks, as a table of `CHUNK`s."""
+        self.fill()
+        chunks = np.array(self._chunks, CHUNK)
+        self._chunks = []
+        return chunks
+
+    def _emit(self, data: memoryview, raw: bool) -> None:
+        stored, mask = (data, self._skip_filter) if raw else compressed(data, self._compression)
+        self._chunks.append((self._out.blob(stored), len(stored), mask, isal_zlib.crc32(stored)))
+
+
+def compressed(data: memoryview, compression: Compression) -> tuple[bytes | memoryview, int]:
+    """Bytes as one chunk stores them, and HDF5's filter mask (1: the first filter was left out)."""
+    if compression.filter == "none":
+        return data, 0
+    deflated = isal_zlib.compress(data, compression.level)
+    return (deflated, 0) if len(deflated) < len(data) else (data, 1)
+
+
+class _ScalarPacker:
+    def __init__(self, first: Scalars | References) -> None:
+        self._dtype = first.dtype
+        self._reference = first.table if isinstance(first, References) else ""
+        self._values: list[Array] = []
+        self._missing: list[Array | None] = []
+
+    def add(self, column: Any) -> int:
+        values = np.asarray(column.values, self._dtype)
+        self._values.append(values)
+        self._missing.append(getattr(column, "missing", None))
+        return values.nbytes
+
+    def finish(self) -> StagedColumn:
+        return StagedScalars(np.concatenate(self._values), _joined_masks(self._missing, self._values), self._reference)
+
+
+class _StringPacker:
+    """Collects strings; fixed-length when they are short, text when one is long or holds a NUL."""
+
+    def __init__(self, text: ChunkPacker) -> None:
+        self._text = text
+        self._data: list[bytes] = []
+        self._lengths: list[Array] = []
+        self._missing: list[Array | None] = []
+
+    def add(self, column: Any) -> int:
+        self._data.append(column.data)
+        self._lengths.append(np.asarray(column.lengths, "<u8"))
+        self._missing.append(column.missing)
+        return len(column.data) + self._lengths[-1].nbytes
+
+    def finish(self) -> StagedColumn:
+        data, lengths = b"".join(self._data), np.concatenate(self._lengths)
+        missing = _joined_masks(self._missing, self._lengths)
+        width = int(lengths.max(initial=1))
+        if width <= STRING_BYTES and b"\0" not in data:
+            return StagedScalars(fixed_strings(data, lengths, width), missing, "")
+        self._text.add(data)
+        return StagedChunks("text", self._text.chunk_bytes, self._text.finish(), _starts(lengths), lengths, None, None, missing)
+
+
+class _BytesPacker:
+    def __init__(self, first: Bytes, chunks: ChunkPacker) -> None:
+        self._layout = first.layout
+        self._chunks = chunks
+        self._lengths: list[int] = []
+
+    def add(self, column: Any) -> int:
+        for value in column.values:
+            self._chunks.add(value)
+            self._lengths.append(len(value))
+        return 8 * len(column.values)
+
+    def finish(self) -> StagedColumn:
+        lengths = np.array(self._lengths, "<u8")
+        return StagedChunks(self._layout, self._chunks.chunk_bytes, self._chunks.finish(), _starts(lengths), lengths, None, None, None)
+
+
+class _PixelPacker:
+    """Cuts pictures into chunks, each picture starting on one of its own."""
+
+    def __init__(self, layout: PixelLayout, chunks: ChunkPacker) -> None:
+        self._layout = layout
+        self._chunks = chunks
+        self._offsets: list[int] = []
+        self._lengths: list[int] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self._dtypes: list[str] = []
+
+    def check(self, column: Arrays) -> None:
+        """Raises MemberError for a picture that a strictly dense column cannot hold."""
+        layout = self._layout
+        for value in column.values:
+            if layout.strict and (value.shape, value.dtype.str) != (layout.shape, layout.dtype):
+                raise MemberError(
+                    f"other shape: found {value.shape} {value.dtype}, expected {layout.shape} {np.dtype(layout.dtype)} as in the dense "
+                    "column; set resize, color or layout = ragged",
+                    "stage",
+                )
+
+    def add(self, column: Any) -> int:
+        for value in column.values:
+            self._offsets.append(self._chunks.position)
+            self._lengths.append(value.nbytes)
+            self._shapes.append(value.shape)
+            self._dtypes.append(value.dtype.str)
+            self._chunks.add_aligned(memoryview(np.ascontiguousarray(value).reshape(-1).view("u1")))
+        return 32 * len(column.values)
+
+    def finish(self) -> StagedColumn:
+        return StagedChunks(
+            "pixels",
+            self._chunks.chunk_bytes,
+            self._chunks.finish(),
+            np.array(self._offsets, "<u8"),
+            np.array(self._lengths, "<u8"),
+            np.array(self._shapes, "<u4").reshape(-1, 3),
+            np.array(self._dtypes, "S4"),
+            None,
+        )
+
+
+class _PairPacker:
+    """Key/value pairs of a table, as two tables beside it: the distinct keys of the batch, and the pairs."""
+
+    def __init__(self, table: str, values: ChunkPacker, keys: ChunkPacker) -> None:
+        self._table = table
+        self._values = values
+        self._keys = keys
+        self._codes: dict[str, int] = {}
+        self._written_keys = 0
+        self._rows: list[Array] = []
+        self._code_parts: list[Array] = []
+        self._types: list[Array] = []
+        self._lengths: list[int] = []
+
+    def add(self, pairs: Pairs, first_row: int) -> int:
+        codes = self._codes
+        self._rows.append(np.asarray(pairs.rows, "<u8") + np.uint64(first_row))
+        self._code_parts.append(np.array([codes.setdefault(key, len(codes)) for key in pairs.keys], "<u8"))
+        self._types.append(np.asarray(pairs.types, "|u1"))
+        self._values.add(b"".join(pairs.values))
+        self._lengths.extend(map(len, pairs.values))
+        return 25 * len(pairs.keys)
+
+    def segments(self) -> Iterator[Segment]:
+        if not self._rows:
+            return
+        lengths = np.array(self._lengths, "<u8")
+        columns: dict[str, StagedColumn] = {
+            "row": StagedScalars(np.concatenate(self._rows), None, self._table),
+            "key": StagedScalars(np.concatenate(self._code_parts), None, f"{self._table}/_keys"),
+            "value": _text_column(self._values, lengths),
+            "type": StagedScalars(np.concatenate(self._types), None, ""),
+        }
+        yield Segment(f"{self._table}/_pairs", len(lengths), columns, {})
+        yield from self._new_keys()
+        self._rows, self._code_parts, self._types, self._lengths = [], [], [], []
+
+    def _new_keys(self) -> Iterator[Segment]:
+        new = [key.encode("utf-8", "backslashreplace") for key in list(self._codes)[self._written_keys :]]
+        self._written_keys = len(self._codes)
+        if new:
+            self._keys.add(b"".join(new))
+            lengths = np.array([len(key) for key in new], "<u8")
+            yield Segment(f"{self._table}/_keys", len(new), {"key": _text_column(self._keys, lengths)}, {})
+
+
+class TablePacker:
+    """Packs the blocks of one table into segments; a new one starts where the kind of a column changes.
+
+    ``rows`` counts what was added, for references to this batch's rows. The members a segment is of are added by ``add``'s
+    caller as an ordinary column.
+    """
+
+    def __init__(self, table: str, out: StageWriter, compression: Compression, layout: PixelLayout | None = None) -> None:
+        self.rows = 0
+        self._table = table
+        self._out = out
+        self._compression = compression
+        self._layout = layout or PixelLayout(TEXT_CHUNK_BYTES)
+        self._packers: dict[str, Any] = {}
+        self._signature: tuple[Any, ...] = ()
+        self._attributes: dict[str, Any] = {}
+        self._pairs = _PairPacker(table, self._chunks(TEXT_CHUNK_BYTES), self._chunks(TEXT_CHUNK_BYTES))
+        self._sealed = 0
+        self._held = 0
+
+    def add(self, block: Block) -> None:
+        """Appends a block's rows. Raises MemberError, and adds nothing, when a picture does not fit a dense column."""
+        signature = tuple((name, type(column), getattr(column, "dtype", "")) for name, column in block.columns.items())
+        if signature != self._signature:
+            self.seal()
+            self._packers = {name: self._packer(column) for name, column in block.columns.items()}
+            self._signature = signature
+        for name, column in block.columns.items():
+            if isinstance(column, Arrays):
+                self._packers[name].check(column)
+        self._held += sum(self._packers[name].add(column) for name, column in block.columns.items())
+        if block.pairs is not None:
+            self._held += self._pairs.add(block.pairs, self.rows)
+        self.rows += block.rows
+        self._attributes.update(block.attributes)
+        if self._held > SEGMENT_BYTES:
+            self.seal()
+
+    def seal(self) -> None:
+        """Writes what was collected as a segment."""
+        if self._packers and (self.rows > self._sealed or not self.rows):
+            columns = {link_name(name) if name != "_member" else name: packer.finish() for name, packer in self._packers.items()}
+            self._out.add(Segment(self._table, self.rows - self._sealed, columns, self._attributes))
+        for segment in self._pairs.segments():
+            self._out.add(segment)
+        self._packers, self._signature, self._sealed, self._held = {}, (), self.rows, 0
+
+    def _packer(self, column: Column) -> Any:
+        return _PACKERS[type(column)](self, column)
+
+    def _chunks(self, chunk_bytes: int, raw: bool = False) -> ChunkPacker:
+        return ChunkPacker(self._out, chunk_bytes, self._compression, raw)
+
+    def _bytes_packer(self, column: Bytes) -> _BytesPacker:
+        encoded = column.layout == "encoded"
+        return _BytesPacker(column, self._chunks(CHUNK_BYTES if encoded else TEXT_CHUNK_BYTES, raw=encoded))
+
+    def _pixel_packer(self, _: Arrays) -> _PixelPacker:
+        return _PixelPacker(self._layout, self._chunks(self._layout.chunk_bytes))
+
+    def _string_packer(self, _: Strings) -> _StringPacker:
+        return _StringPacker(self._chunks(TEXT_CHUNK_BYTES))
+
+
+_PACKERS: dict[type, Callable[[TablePacker, Any], Any]] = {
+    Scalars: lambda _, column: _ScalarPacker(column),
+    References: lambda _, column: _ScalarPacker(column),
+    Strings: TablePacker._string_packer,
+    Bytes: TablePacker._bytes_packer,
+    Arrays: TablePacker._pixel_packer,
+}
+
+
+def fixed_strings(data: bytes, lengths: Array, width: int) -> Array:
+    """Strings laid end to end -> (rows,) ``S<width>``."""
+    table = np.zeros((len(lengths), width), "u1")
+    table[np.arange(width) < lengths[:, None]] = np.frombuffer(data, "u1")
+    return table.view(f"S{width}").reshape(-1)
+
+
+def _text_column(chunks: ChunkPacker, lengths: Array) -> StagedChunks:
+    return StagedChunks("text", chunks.chunk_bytes, chunks.finish(), _starts(lengths), lengths, None, None, None)
+
+
+def _starts(lengths: Array) -> Array:
+    """Where each value starts when they lie end to end."""
+    starts: Array = np.cumsum(lengths, dtype="<u8") - lengths
+    return starts
+
+
+def _joined_masks(masks: Sequence[Array | None], values: Sequence[Array]) -> Array | None:
+    if all(mask is None for mask in masks):
+        return None
+    return np.concatenate([np.zeros(len(part), bool) if mask is None else mask for mask, part in zip(masks, values, strict=True)])

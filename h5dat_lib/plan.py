@@ -1,0 +1,342 @@
+"""Archive -> classified members -> batches.
+
+The members of an archive are listed once into a plan file, a JSON line each, so that no list of them is held in memory;
+a batch is a run of those lines. A streamed archive is spooled instead, a batch at a time, as batches are asked for.
+Where batches are cut depends on the archive and the configuration only, never on the machine: the same input gives the same content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, field, replace
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from h5dat_lib.archive import is_container, open_archive, open_reader
+from h5dat_lib.archive.member import Archive, Content, Member, Reader
+from h5dat_lib.archive.spool import SpoolWriter
+from h5dat_lib.config import Config, Medium
+from h5dat_lib.convert import by_extension, handler_for
+from h5dat_lib.convert.image import probe
+from h5dat_lib.errors import InputError, MemberError
+from h5dat_lib.layout import PROBED, PixelLayout, pixel_layout
+from h5dat_lib.schema import Class, Classifier
+
+BATCH_BYTES = 256 << 20
+"""Most decompressed bytes of a batch of more than one member: bounds the space of spooled and staged batches."""
+_SHARE = 8
+"""A batch takes at most this part of the work that is left, so that the last batches end together."""
+_LEAST = 4
+"""No batch is estimated below this part of ``batch_seconds``, so that a task run stays worth its cost."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a plan file: a member and its class; no class when the member is rejected."""
+
+    member: Member
+    class_: Class | None
+
+    def to_line(self) -> bytes:
+        class_ = (self.class_.name, self.class_.medium) if self.class_ else None
+        return json.dumps((*astuple(self.member), class_), separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Record:
+        *fields, class_ = json.loads(line)
+        member = Member(*fields)
+        if member.sparse:
+            member = replace(member, sparse=tuple((offset, length) for offset, length in member.sparse))
+        return cls(member, Class(*class_) if class_ else None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one task converts: ``members`` lines of the file ``plan`` from byte ``start`` on, read from ``source``.
+
+    ``key`` is the same for the same batch of the same archive with the same configuration: by it a batch is committed
+    exactly once. ``stored`` counts bytes of the archive, for progress. ``stage`` is the file that the task makes.
+    ``layouts`` holds the pixel layout of each class of pictures. ``spool`` says that ``source`` belongs to this batch alone.
+    """
+
+    number: int
+    key: str
+    archive: int
+    plan: str
+    start: int
+    members: int
+    stored: int
+    kind: str
+    source: str
+    stage: str
+    config: str
+    layouts: dict[str, PixelLayout]
+    spool: bool = False
+
+    def records(self) -> Iterator[Record]:
+        """The members of the batch, in archive order."""
+        with open(self.plan, "rb") as plan:
+            plan.seek(self.start)
+            yield from map(Record.from_line, islice(plan, self.members))
+
+
+@dataclass
+class Share:
+    """What a plan counts for a class: members, their decompressed bytes, and estimated seconds on one core."""
+
+    members: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class Planner:
+    """Classifies the members of one archive, and counts them by class (None: members that will be rejected)."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.shares: dict[str | None, Share] = {}
+        self.pictures: dict[str, list[Member]] = {}
+        """The first `PROBED` members of each class of decoded pictures."""
+        self._classifier = Classifier(config.schema_, _medium_of)
+        self._seen: set[int] = set()
+
+    def record(self, member: Member, reader: Reader) -> tuple[Record, float]:
+        """The member with its class, and its estimated seconds. Opens the member only when its name says nothing."""
+        record = self._classified(member, reader)
+        seconds = self._seconds(record)
+        share = self.shares.setdefault(record.class_.name if record.class_ else None, Share())
+        share.members += 1
+        share.bytes += max(member.size, 0)
+        share.seconds += seconds
+        return record, seconds
+
+    def _classified(self, member: Member, reader: Reader) -> Record:
+        if member.reject is None and self._is_double(member.path):
+            return _rejected(member, "duplicate name: an earlier member has this path; duplicate_names = keep takes both")
+        if member.reject is not None:
+            return Record(member, None)
+        class_ = self._classifier.classify(member.path)
+        record = Record(member, class_) if class_ else self._by_content(member, reader)
+        self._note_picture(record)
+        return record
+
+    def _is_double(self, path: str) -> bool:
+        if self.config.duplicate_names == "keep":
+            return False
+        # 64-bit hashes, not names: 60 bytes a member, and among a million of them two collide once in ten million runs.
+        known = len(self._seen)
+        self._seen.add(hash(path))
+        return len(self._seen) == known
+
+    def _by_content(self, member: Member, reader: Reader) -> Record:
+        if not self._classifier.by_medium:
+            return _rejected(member, "no class: no rule of the schema matches this path")
+        try:
+            head = Content(reader, member, self.config.limits).head()
+        except MemberError as exc:
+            return _rejected(member, exc.reason)
+        if container := is_container(head):
+            return _rejected(member, f"nested archive: found {container}, which is not opened; ingest it by itself")
+        handler = handler_for(head, member.path)
+        if handler is None:
+            return _rejected(member, f"unknown type: no known signature, extension {Path(member.path).suffix!r}")
+        return Record(member, Class(handler.medium, handler.medium))
+
+    def _note_picture(self, record: Record) -> None:
+        if record.class_ is None or record.class_.medium != "images":
+            return
+        firsts = self.pictures.setdefault(record.class_.name, [])
+        if len(firsts) < PROBED:
+            firsts.append(record.member)
+
+    def _seconds(self, record: Record) -> float:
+        handler = by_extension(record.member.path)
+        megabytes = max(record.member.size, 0) / 1e6
+        if record.class_ is None:
+            return 20e-6
+        if record.class_.medium == "images" and self.config.options(record.class_.name).image.storage == "encoded":
+            return 300e-6 + megabytes * 3e-3
+        if handler is None:
+            return 1e-3 + megabytes * 0.1
+        return handler.member_seconds + megabytes * handler.megabyte_seconds
+
+    def decide_layouts(self, layouts: dict[str, PixelLayout], reader: Reader) -> None:
+        """Adds the layout of each class of pictures that has none yet, from the headers of its first pictures."""
+        for name, members in self.pictures.items():
+            if name not in layouts:
+                probes = [found for member in members if (found := self._probe(name, member, reader))]
+                layouts[name] = pixel_layout(probes, self.config.options(name).image)
+
+    def _probe(self, name: str, member: Member, reader: Reader) -> tuple[tuple[int, ...], str] | None:
+        try:
+            return probe(Content(reader, member, self.config.limits).read(), self.config.options(name).image)
+        except MemberError:
+            return None  # it becomes a reject when it is converted, with its reason
+
+
+class Plan:
+    """One archive of an ingest: its members, counted, classified and cut into batches.
+
+    ``members`` is None for a streamed archive until its end has been read. ``damage`` says what is wrong with an archive
+    that ends early: what lies before that is converted. Raises InputError when the archive cannot be used or is empty.
+    """
+
+    def __init__(self, uri: str, number: int, config: Config, folder: Path) -> None:
+        self.archive: Archive = open_archive(uri, config.limits)
+        self.number = number
+        self.planner = Planner(config)
+        self.members: int | None = None
+        self.damage: str | None = None
+        self._config = config
+        self._folder = folder
+        self._path = folder / f"archive-{number:05}.plan"
+        self._cost = array("f")
+        self._size = array("q")
+        self._stored = array("q")
+        self._start = array("q")
+        if not self.archive.streamed:
+            self._list()
+
+    def _list(self) -> None:
+        """Writes the plan file of an archive whose members can be listed; 28 bytes a member stay in memory."""
+        reader = open_reader(self.archive.kind, self.archive.uri)
+        with self._path.open("wb") as plan:
+            for member in self._members_until_damage():
+                record, seconds = self.planner.record(member, reader)
+                self._start.append(plan.tell())
+                self._cost.append(seconds)
+                self._size.append(max(member.size, 0))
+                self._stored.append(max(member.stored, 0))
+                plan.write(record.to_line())
+        reader.close()
+        self.members = len(self._start)
+        self._refuse_empty(self.members)
+
+    def _members_until_damage(self) -> Iterator[Member]:
+        found = 0
+        try:
+            for member in self.archive.members():
+                found += 1
+                yield member
+        except InputError as exc:
+            if not found:
+                raise
+            yield self._damaged(exc)
+
+    def _damaged(self, exc: InputError) -> Member:
+        """A stand-in for what the archive no longer holds, so that the damage is recorded as a reject without a path."""
+        self.damage = str(exc)
+        return Member("", -1, 0, 0, reject=self.damage)
+
+    def _refuse_empty(self, members: int) -> None:
+        if not members:
+            raise InputError(f"{self.archive.uri}: found no members, expected at least one; nothing to ingest")
+
+    def batches(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
+        """Batches in archive order. ``layouts`` holds what is known of the output's classes and is added to."""
+        identity = f"{self.archive.fingerprint()} {self._config.digest()}"
+        cut = self._spooled(layouts) if self.archive.streamed else self._listed(layouts)
+        for batch in cut:
+            key = hashlib.sha256(f"{identity} {batch.number}".encode()).hexdigest()
+            yield replace(batch, key=key, layouts=dict(layouts))
+
+    def _batch(self, number: int, plan: Path, start: int, members: int, stored: int) -> Batch:
+        stage = self._folder / f"{self.number:05}-{number:06}.stage"
+        return Batch(
+            number, "", self.number, str(plan), start, members, stored,
+            self.archive.kind, self.archive.uri, str(stage), str(self._folder / "config.json"), {},
+        )  # fmt: skip
+
+    def _listed(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
+        reader = open_reader(self.archive.kind, self.archive.uri)
+        self.planner.decide_layouts(layouts, reader)
+        reader.close()
+        first, number, left = 0, 0, sum(self._cost)
+        while first < len(self._start):
+            end, seconds = self._end_of_batch(first, self._target(left))
+            yield self._batch(number, self._path, self._start[first], end - first, sum(self._stored[first:end]))
+            first, number, left = end, number + 1, left - seconds
+
+    def _target(self, left: float) -> float:
+        most = self._config.batch_seconds
+        return max(most / _LEAST, min(most, left / _SHARE))
+
+    def _end_of_batch(self, first: int, target: float) -> tuple[int, float]:
+        end, seconds, size = first + 1, self._cost[first], self._size[first]
+        while end < len(self._cost) and seconds + self._cost[end] <= target and size + self._size[end] <= BATCH_BYTES:
+            seconds += self._cost[end]
+            size += self._size[end]
+            end += 1
+        return end, seconds
+
+    def _spooled(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
+        """Reads the stream as far as the next batch; each batch has a spool and a plan file of its own."""
+        stream = self._stream_until_damage()
+        total = position = 0
+        seconds = self._config.batch_seconds / _LEAST
+        for number in range(1 << 62):
+            spool = self._folder / f"{self.number:05}-{number:06}.spool"
+            members = self._spool(stream, spool, seconds, layouts)
+            total += members
+            if not members:
+                break
+            read, position = self.archive.position() - position, self.archive.position()
+            batch = self._batch(number, spool.with_suffix(".plan"), 0, members, read)
+            yield replace(batch, kind="tar", source=str(spool), spool=True)
+            # Small batches first: the workers start early, and a short archive is still spread over all of them.
+            seconds = min(seconds * 1.5, self._config.batch_seconds)
+        self.members = total
+        self._refuse_empty(total)
+
+    def _spool(self, stream: Iterator[tuple[Member, BinaryIO]], path: Path, target: float, layouts: dict[str, PixelLayout]) -> int:
+        """Copies members into the spool until their work reaches ``target`` seconds; returns how many there were."""
+        count, size, seconds = 0, 0, 0.0
+        with SpoolWriter(path, self._config.limits) as spool, path.with_suffix(".plan").open("wb") as plan:
+            reader = open_reader("tar", str(path))
+            for member, data in stream:
+                spooled = _spooled_member(spool, member, data)
+                record, cost = self.planner.record(spooled, reader)
+                plan.write(record.to_line())
+                count, size, seconds = count + 1, size + max(spooled.size, 0), seconds + cost
+                if seconds >= target or size >= BATCH_BYTES:
+                    break
+            self.planner.decide_layouts(layouts, reader)
+            reader.close()
+        if not count:
+            path.unlink()
+            path.with_suffix(".plan").unlink()
+        return count
+
+    def _stream_until_damage(self) -> Iterator[tuple[Member, BinaryIO]]:
+        found = 0
+        try:
+            for member, data in self.archive.stream():
+                found += 1
+                yield member, data
+        except InputError as exc:
+            if not found:
+                raise
+            yield self._damaged(exc), BytesIO()
+
+
+def _spooled_member(spool: SpoolWriter, member: Member, data: BinaryIO) -> Member:
+    if member.reject is not None:
+        return member
+    try:
+        return spool.add(member, data)
+    except MemberError as exc:
+        return replace(member, reject=exc.reason)
+
+
+def _rejected(member: Member, reason: str) -> Record:
+    return Record(replace(member, reject=reason), None)
+
+
+def _medium_of(path: str) -> Medium | None:
+    handler = by_extension(path)
+    return handler.medium if handler else None

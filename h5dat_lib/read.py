@@ -1,0 +1,181 @@
+"""Reading an output: tables of rows, columns of values, and the origin of each row.
+
+    f = open("fashion.h5")
+    t = f["images"]
+    t.pixels[3]      # ndarray, whatever the layout
+    t.origin(3)      # archive, member, checksums, converter, run
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from h5dat_lib.columns import PairType, column_name
+from h5dat_lib.format import open_readonly
+from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS
+from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
+
+__all__ = ["File", "Origin", "Reject", "Table", "open"]
+
+_STEP = 4096
+"""Rows of a table that are read at a time when all are listed."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a row came from: sizes in bytes, ``crc32`` and ``sha256`` of the member, ``time`` in seconds since 1970, UTC."""
+
+    archive: str
+    member: str
+    size: int
+    crc32: int
+    sha256: str
+    converter: str
+    batch: int
+    run: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A member, or a record of one, that was not converted. An empty member path means the archive itself."""
+
+    archive: str
+    member: str
+    stage: str
+    reason: str
+
+
+class File:
+    """An H5DAT file, opened for reading; a context manager. Tables are found by class name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hdf5 = open_readonly(path)
+        """The h5py file underneath."""
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; columns can no longer be read."""
+        self.hdf5.close()
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes, each a table."""
+        return [name for name, item in self.hdf5.items() if name != LINEAGE and isinstance(item, h5py.Group)]
+
+    def __getitem__(self, name: str) -> Table:
+        """The table of a class, or a lineage table such as ``lineage/members``. Raises KeyError when there is none."""
+        if name not in self.hdf5 or "columns" not in self.hdf5[name].attrs:
+            raise KeyError(f"{self.path}: no class {name!r}; it has {', '.join(self.classes) or 'none'}")
+        return Table(self, name)
+
+    def rejects(self) -> Iterator[Reject]:
+        """Every member that was not converted, in archive order."""
+        if REJECTS not in self.hdf5:
+            return
+        table = self[REJECTS]
+        archives = self[ARCHIVES]["uri"][:]
+        for first in range(0, len(table), _STEP):
+            rows = slice(first, first + _STEP)
+            columns = (table[name][rows] for name in ("archive", "path", "stage", "reason"))
+            for archive, path, stage, reason in zip(*columns, strict=True):
+                yield Reject(archives[archive], path, stage, reason)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What is recorded of each run, oldest first."""
+        return self[RUNS].rows_as_dicts() if RUNS in self.hdf5 else []
+
+    def archives(self) -> list[dict[str, Any]]:
+        """What is recorded of each archive, in the order they came in."""
+        return self[ARCHIVES].rows_as_dicts() if ARCHIVES in self.hdf5 else []
+
+
+class Table:
+    """The rows of a class. Columns are found by name, as items, or as attributes where the name allows it."""
+
+    def __init__(self, file: File, name: str) -> None:
+        self.name = name
+        self._file = file
+        self._group: h5py.Group = file.hdf5[name]
+        self._links = {column_name(link): link for link in self._group.attrs["columns"] if not link.startswith("_")}
+        self._columns: dict[str, Column] = {}
+
+    def __len__(self) -> int:
+        return int(self._group.attrs["rows"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._links)
+
+    def __getitem__(self, column: str) -> Column:
+        """A column by name. Raises KeyError when there is none."""
+        if column not in self._columns:
+            if column not in self._links:
+                raise KeyError(f"{self._file.path}: {self.name} has no column {column!r}; it has {', '.join(self._links)}")
+            self._columns[column] = open_column(self._group[self._links[column]], self._group.attrs)
+        return self._columns[column]
+
+    def __getattr__(self, column: str) -> Column:
+        if column.startswith("_"):
+            raise AttributeError(column)
+        try:
+            return self[column]
+        except KeyError as exc:
+            raise AttributeError(exc.args[0]) from exc
+
+    def origin(self, row: int) -> Origin:
+        """Where a row came from. Raises IndexError when there is no such row."""
+        hdf5 = self._file
+        members = hdf5[MEMBERS]
+        number = int(self._group["_member"][checked_row(row, len(self))])
+        member = {name: members[name][number] for name in members.columns}
+        return Origin(
+            archive=hdf5[ARCHIVES]["uri"][int(member["archive"])],
+            member=member["path"],
+            size=int(member["size"]),
+            crc32=int(member["crc32"]),
+            sha256=member["sha256"],
+            converter=member["converter"],
+            batch=int(hdf5[BATCHES]["number"][int(member["batch"])]),
+            run=hdf5[RUNS]["run_id"][int(member["run"])],
+            time=float(member["time"]),
+        )
+
+    def pairs(self, row: int) -> list[tuple[str, str, str]]:
+        """The key/value pairs of a row: (dotted key path, value, type), in the order of the document."""
+        if "_pairs" not in self._group:
+            return []
+        pairs, keys = Table(self._file, f"{self.name}/_pairs"), Table(self._file, f"{self.name}/_keys")
+        rows, row = self._group["_pairs/row"], checked_row(row, len(self))
+        found = slice(bisect_left(rows, row), bisect_left(rows, row + 1))
+        names = {int(code): keys["key"][int(code)] for code in np.unique(pairs["key"][found])}
+        return [
+            (names[int(key)], value, PairType.NAMES[kind])
+            for key, value, kind in zip(pairs["key"][found], pairs["value"][found], pairs["type"][found], strict=True)
+        ]
+
+    def rows_as_dicts(self) -> list[dict[str, Any]]:
+        """All rows as dictionaries; for small tables."""
+        columns = {name: self[name][:] for name in self.columns}
+        return [{name: python_value(values[row]) for name, values in columns.items()} for row in range(len(self))]
+
+
+def open(path: str | Path) -> File:  # noqa: A001 -- h5dat_lib.open reads like h5py.File and PIL.Image.open
+    """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is not H5DAT's."""
+    return File(Path(path))

@@ -1,0 +1,211 @@
+"""Batch -> staged file: each member is read, converted and packed; one that fails becomes a reject.
+
+This is what a worker process does. One member at a time is held in memory, and of each class no more than a segment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from h5dat_lib.archive import is_container, open_reader
+from h5dat_lib.archive.member import Content, Member, Reader
+from h5dat_lib.columns import Block, Bytes, Fault, References, Scalars
+from h5dat_lib.config import Config, load
+from h5dat_lib.convert import handler_for, single_threaded
+from h5dat_lib.convert.handler import Handler
+from h5dat_lib.errors import MemberError
+from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
+from h5dat_lib.pack import TablePacker
+from h5dat_lib.plan import Batch, Record
+from h5dat_lib.schema import Class
+from h5dat_lib.staged import StageWriter
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a worker tells of a batch it has staged: where the file is, and counts; never arrays.
+
+    ``bytes`` are decompressed bytes of the converted members, ``seconds`` the time it took.
+    """
+
+    path: str
+    number: int
+    archive: int
+    members: int
+    stored: int
+    rows: int
+    rejects: int
+    bytes: int
+    seconds: float
+
+
+def start_worker(parent: int) -> None:
+    """Prepares a worker process: one native thread, deaf to Ctrl-C (the parent decides), and gone when its parent is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    single_threaded()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def stage(batch: Batch) -> Staged:
+    """Converts a batch into its staged file.
+
+    Members that cannot be converted are recorded in it as rejects. Raises OutputError when the file cannot be written,
+    OSError when the archive cannot be read.
+    """
+    started = time.monotonic()
+    reader = open_reader(batch.kind, batch.source)
+    try:
+        with StageWriter(Path(batch.stage)) as out:
+            converter = _BatchConverter(batch, _config(batch.config), reader, out)
+            for record in batch.records():
+                converter.add(record)
+            converter.close(time.monotonic() - started)
+            out.finish()
+    finally:
+        reader.close()
+    return Staged(
+        batch.stage, batch.number, batch.archive, batch.members, batch.stored,
+        converter.rows, len(converter.rejects), converter.bytes, time.monotonic() - started,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4)
+def _config(path: str) -> Config:
+    return load(Path(path))
+
+
+class _BatchConverter:
+    """Sends each member of a batch through its handler, and keeps the lineage of the rows and the rejects."""
+
+    def __init__(self, batch: Batch, config: Config, reader: Reader, out: StageWriter) -> None:
+        self.bytes = 0
+        self.rows = 0
+        self.rejects: list[tuple[str, str, str]] = []
+        self._batch = batch
+        self._config = config
+        self._reader = reader
+        self._out = out
+        self._tables: dict[str, TablePacker] = {}
+        self._members: list[tuple[str, int, int, str, str, str, int, float]] = []
+
+    def add(self, record: Record) -> None:
+        """Converts one member; whatever is wrong with it, or with its decoder, costs this member only."""
+        member = record.member
+        try:
+            if record.class_ is None:
+                raise MemberError(member.reject or "no class", "plan")
+            self._convert(member, record.class_)
+        except MemberError as exc:
+            self.rejects.append((member.path, exc.stage, exc.reason))
+        except Exception as exc:  # a fault of a decoder, or of ours, must cost one member only: it is recorded with its type
+            self.rejects.append((member.path, "convert", f"{type(exc).__name__}: {exc}"))
+
+    def _convert(self, member: Member, class_: Class) -> None:
+        content = Content(self._reader, member, self._config.limits)
+        handler = _handler(content, class_)
+        table = self._table(class_.name)
+        first = table.rows
+        for block in handler.convert(content, self._config.options(class_.name)):
+            if isinstance(block, Fault):
+                self.rejects.append((member.path, "convert", block.reason))
+            else:
+                table.add(_with_member(block, len(self._members)))
+        self.bytes += content.size
+        converter = f"{handler.name}/{handler.version}"
+        rows = table.rows - first
+        self._members.append((member.path, content.size, content.crc32, content.sha256, converter, class_.name, rows, time.time()))
+        self.rows += rows
+
+    def _table(self, name: str) -> TablePacker:
+        if name not in self._tables:
+            self._tables[name] = self._packer(name)
+        return self._tables[name]
+
+    def _packer(self, name: str) -> TablePacker:
+        return TablePacker(name, self._out, self._config.compression, self._batch.layouts.get(name))
+
+    def close(self, seconds: float) -> None:
+        """Writes what is still held, and the lineage of the batch: its members, its rejects and itself."""
+        for table in self._tables.values():
+            table.seal()
+        self._write(MEMBERS, self._member_block())
+        self._write(REJECTS, self._reject_block())
+        self._write(BATCHES, self._batch_block(seconds))
+
+    def _write(self, name: str, block: Block) -> None:
+        if block.rows:
+            packer = self._packer(name)
+            packer.add(block)
+            packer.seal()
+
+    def _member_block(self) -> Block:
+        paths, sizes, crcs, hashes, converters, classes, rows, times = zip(*self._members, strict=True) if self._members else ((),) * 8
+        columns = {
+            "path": Bytes([path.encode() for path in paths], "text"),
+            "size": Scalars(sizes, "<u8"),
+            "crc32": Scalars(crcs, "<u4"),
+            "sha256": Scalars([value.encode() for value in hashes], "S64"),
+            "converter": Scalars([value.encode() for value in converters], "S16"),
+            "class": Scalars([value.encode() for value in classes], "S64"),
+            "rows": Scalars(rows, "<u8"),
+            "time": Scalars(times, "<f8"),
+            **_of_this_batch(len(paths)),
+        }
+        return Block(len(paths), columns)
+
+    def _reject_block(self) -> Block:
+        paths, stages, reasons = zip(*self.rejects, strict=True) if self.rejects else ((),) * 3
+        columns = {
+            "path": Bytes([path.encode() for path in paths], "text"),
+            "stage": Scalars([value.encode() for value in stages], "S16"),
+            "reason": Bytes([reason.encode("utf-8", "backslashreplace") for reason in reasons], "text"),
+            **_of_this_batch(len(paths)),
+        }
+        return Block(len(paths), columns)
+
+    def _batch_block(self, seconds: float) -> Block:
+        batch = self._batch
+        columns = {
+            "key": Scalars([batch.key.encode()], "S64"),
+            "number": Scalars([batch.number], "<u8"),
+            "members": Scalars([batch.members], "<u8"),
+            "rows": Scalars([self.rows], "<u8"),
+            "rejects": Scalars([len(self.rejects)], "<u8"),
+            "bytes": Scalars([self.bytes], "<u8"),
+            "seconds": Scalars([seconds], "<f8"),
+            "archive": References([0], ARCHIVES),
+            "run": References([0], RUNS),
+        }
+        return Block(1, columns)
+
+
+def _of_this_batch(rows: int) -> dict[str, References]:
+    nothing = [0] * rows
+    return {"archive": References(nothing, ARCHIVES), "run": References(nothing, RUNS), "batch": References(nothing, BATCHES)}
+
+
+def _with_member(block: Block, member: int) -> Block:
+    columns = {"_member": References([member] * block.rows, MEMBERS), **block.columns}
+    return Block(block.rows, columns, block.pairs, block.attributes)
+
+
+def _handler(content: Content, class_: Class) -> Handler:
+    """The handler of a member, by content first; raises MemberError when there is none or it is of another medium."""
+    head = content.head()
+    handler = handler_for(head, content.member.path)
+    if handler is not None and handler.medium == class_.medium:
+        return handler
+    found = is_container(head) or (handler.name if handler else None)
+    if is_container(head):
+        raise MemberError(f"nested archive: found {found}, which is not opened; ingest it by itself", "plan")
+    raise MemberError(f"other content: found {found or 'no known signature'}, expected {class_.medium} by its class {class_.name!r}", "plan")

@@ -1,0 +1,143 @@
+"""The one place that knows where bytes live: a URI goes in, ranged reads and forward streams come out."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from typing import BinaryIO, Protocol
+
+from h5dat_lib.errors import InputError
+
+__all__ = ["LocalSource", "RangeStream", "Source", "is_folder", "open_source"]
+
+_SCHEME_S3 = "s3://"
+_LARGEST = 1 << 62
+"""No file is as long; a damaged archive may name such an offset, which ``pread`` would not take."""
+
+
+class Source(Protocol):
+    """One object whose bytes can be read at any place. Every process opens its own."""
+
+    uri: str
+    size: int
+    """Bytes."""
+    fingerprint_parts: tuple[str, ...]
+    """What tells, without reading, that the object has changed."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset`` on; fewer only at the end of the object. Raises InputError."""
+        ...
+
+    def stream(self, offset: int = 0, size: int | None = None) -> BinaryIO:
+        """The range (by default to the end) as an unbuffered stream; closing it leaves the source open."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_source(uri: str) -> Source:
+    """The object at ``uri``, a path on local disks. Raises InputError when it is missing, not readable or no regular file."""
+    _local_only(uri)
+    return LocalSource(uri)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether ``uri`` is a folder of local disks; False when nothing is there. Raises InputError for another kind of storage."""
+    _local_only(uri)
+    return os.path.isdir(uri)
+
+
+def _local_only(uri: str) -> None:
+    if uri.startswith(_SCHEME_S3):
+        raise InputError(f"{uri}: found an S3 object, expected a local path; copy it to a local disk first")
+
+
+class LocalSource:
+    """A regular file on a local disk, read by ``pread``: its streams share no position."""
+
+    def __init__(self, uri: str, flags: int = 0) -> None:
+        self.uri = uri
+        # O_NONBLOCK: opening a fifo would otherwise wait for a writer before its type can be seen
+        self._descriptor = _open(uri, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | flags)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise InputError(f"{uri}: found {_kind(status.st_mode)}, expected a regular file; write it to a file first")
+        self.size = status.st_size
+        self.fingerprint_parts: tuple[str, ...] = (str(status.st_size), str(status.st_mtime_ns))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if not 0 <= offset < _LARGEST:
+            return b""
+        data = self._pread(offset, size)
+        if len(data) == size or offset + len(data) >= self.size:
+            return data
+        # one pread gives at most 2 GiB on Linux, and may be interrupted
+        pieces = [data]
+        while data and (size := size - len(data)) > 0:
+            offset += len(data)
+            data = self._pread(offset, size)
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def stream(self, offset: int = 0, size: int | None = None) -> BinaryIO:
+        return RangeStream(self, offset, self.size - offset if size is None else size)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as exc:
+            raise InputError(f"{self.uri}: cannot be read at byte {offset}: {exc.strerror}") from exc
+
+
+class RangeStream(io.RawIOBase):
+    """``size`` bytes of a source from ``start`` on, as a stream that can seek."""
+
+    def __init__(self, source: Source, start: int, size: int) -> None:
+        self._source = source
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = max(0, offset + (0, self._position, self._size)[whence])
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        data = self._source.read_at(self._start + self._position, wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _open(uri: str, flags: int) -> int:
+    try:
+        return os.open(uri, flags)
+    except FileNotFoundError as exc:
+        raise InputError(f"{uri}: found nothing there, expected a file or folder; check the path") from exc
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+        raise InputError(f"{uri}: cannot be opened: {reason}; check the path and its permissions") from exc
+
+
+def _kind(mode: int) -> str:
+    named = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a fifo"), (stat.S_ISSOCK, "a socket"))
+    return next((name for test, name in named if test(mode)), "a device")
