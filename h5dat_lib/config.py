@@ -76,14 +76,14 @@ class DocumentOptions(Settings):
 class TableOptions(Settings):
     """How CSV and TSV are read and stored."""
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """One character; detected when not given."""
-    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
-    """The quoting character."""
+    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] | None = None
+    """One ASCII character; detected when not given."""
+    quote: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] = '"'
+    """The quoting character, ASCII."""
     header: bool | None = None
     """Whether the first record names the columns; detected when not given."""
     encoding: str | None = None
-    """A codec name such as latin-1; detected when not given."""
+    """A codec name such as latin-1, tried before UTF-8 but after a byte order mark; detected when not given."""
     missing: tuple[str, ...] = ("NA", "N/A", "NaN", "nan", "null", "NULL")
     """Words that mean "no value" in a number or boolean column; in every column an empty unquoted field does."""
     pairs: bool = False
@@ -94,7 +94,7 @@ class TextOptions(Settings):
     """How text is read."""
 
     encoding: str | None = None
-    """A codec name such as latin-1; detected when not given."""
+    """A codec name such as latin-1, tried before UTF-8 but after a byte order mark; detected when not given."""
 
 
 class MediumOptions(Settings):
@@ -242,6 +242,21 @@ def load(config_file: Path | None = None, schema_file: Path | None = None, **ove
         data["schema"] = _read_json(schema_file)
     data.update({key: value for key, value in overrides.items() if value is not None})
     return parse(data, str(config_file or schema_file or "command line"))
+
+
+def commented() -> str:
+    """The default configuration as JSON, each key behind a ``//`` key that says what it does."""
+    return json.dumps(_commented(Config()), indent=2)
+
+
+def _commented(settings: Settings) -> dict[str, Any]:
+    plain = settings.model_dump(mode="json", by_alias=True)
+    lines: dict[str, Any] = {}
+    for name, info in type(settings).model_fields.items():
+        key, value = info.alias or name, getattr(settings, name)
+        lines[f"//{key}"] = info.description
+        lines[key] = _commented(value) if isinstance(value, Settings) else plain[key]
+    return lines
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def pixel_layout(probes: Sequence[tuple[tuple[int, ...], str]], options: ImageOp
 
 
 def _dense_chunk(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of one chunk: whole pixel rows, in as few equal pieces as keep below `CHUNK_BYTES`."""
+    """Bytes of one chunk: whole pixel rows, in the fewest pieces of at most `CHUNK_BYTES`, all of one height but the last."""
     row_bytes = shape[1] * shape[2] * int(dtype[2:])
-    pieces = math.ceil(shape[0] * row_bytes / CHUNK_BYTES)
+    most = max(CHUNK_BYTES // row_bytes, 1)
+    pieces = math.ceil(shape[0] / most)
     return math.ceil(shape[0] / pieces) * row_bytes

@@ -283,7 +283,7 @@ class TablePacker:
             if isinstance(column, Arrays):
                 self._packers[name].check(column)
         self._held += sum(self._packers[name].add(column) for name, column in block.columns.items())
-        if block.pairs is not None:
+        if block.pairs is not None and block.pairs.keys:
             self._held += self._pairs.add(block.pairs, self.rows)
         self.rows += block.rows
         self._attributes.update(block.attributes)

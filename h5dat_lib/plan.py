@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from h5dat_lib.archive import is_container, open_archive, open_reader
@@ -208,6 +210,7 @@ class Plan:
         with self._path.open("wb") as plan:
             for member in self._members_until_damage():
                 record, seconds = self.planner.record(member, reader)
+                self._refuse_unknown_file(record)
                 self._start.append(plan.tell())
                 self._cost.append(seconds)
                 self._size.append(max(member.size, 0))
@@ -232,6 +235,11 @@ class Plan:
         """A stand-in for what the archive no longer holds, so that the damage is recorded as a reject without a path."""
         self.damage = str(exc)
         return Member("", -1, 0, 0, reject=self.damage)
+
+    def _refuse_unknown_file(self, record: Record) -> None:
+        """A single file that is neither an archive nor convertible is a mistaken argument, not a reject."""
+        if self.archive.kind == "file" and record.class_ is None:
+            raise InputError(f"{self.archive.uri}: found no archive ({record.member.reject}); give a zip, tar, gz, folder or a file of a known type")
 
     def _refuse_empty(self, members: int) -> None:
         if not members:
@@ -322,6 +330,42 @@ class Plan:
             if not found:
                 raise
             yield self._damaged(exc), BytesIO()
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """What a plan holds of one class; ``name`` is "" for members that will be rejected. ``bytes`` are decompressed."""
+
+    name: str
+    members: int
+    bytes: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What an ingest of one archive would do."""
+
+    archive: str
+    kind: str
+    members: int
+    batches: int
+    classes: list[ClassSummary]
+
+
+def summarise(archive: str, config: Config) -> PlanSummary:
+    """Plans an archive without converting anything. Raises InputError when it cannot be used."""
+    with TemporaryDirectory(prefix="h5dat-", dir=config.work_dir) as folder:
+        plan = Plan(archive, 0, config, Path(folder))
+        appearances: Counter[str | None] = Counter()
+        batches = 0
+        for batch in plan.batches({}):
+            batches += 1
+            appearances.update({record.class_.name if record.class_ else None for record in batch.records()})
+            if batch.spool:
+                Path(batch.source).unlink()
+        classes = [ClassSummary(name or "", share.members, share.bytes, appearances[name]) for name, share in plan.planner.shares.items()]
+        return PlanSummary(plan.archive.uri, plan.archive.kind, plan.members or 0, batches, classes)
 
 
 def _spooled_member(spool: SpoolWriter, member: Member, data: BinaryIO) -> Member:

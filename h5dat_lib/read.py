@@ -96,6 +96,19 @@ class File:
             for archive, path, stage, reason in zip(*columns, strict=True):
                 yield Reject(archives[archive], path, stage, reason)
 
+    def describe(self) -> dict[str, Any]:
+        """What the file holds, as plain values: classes with their columns, sources, runs, counts; sizes in bytes on disk."""
+        return {
+            "path": str(self.path),
+            "bytes": self.path.stat().st_size,
+            "format_version": int(self.hdf5.attrs["format_version"]),
+            "classes": [self[name].describe() for name in self.classes],
+            "sources": [{key: archive[key] for key in ("uri", "kind", "size", "sha256")} for archive in self.archives()],
+            "runs": [{key: run[key] for key in ("run_id", "status", "start", "end", "members", "rows", "rejects")} for run in self.runs()],
+            "members": len(self[MEMBERS]) if MEMBERS in self.hdf5 else 0,
+            "rejects": len(self[REJECTS]) if REJECTS in self.hdf5 else 0,
+        }
+
     def runs(self) -> list[dict[str, Any]]:
         """What is recorded of each run, oldest first."""
         return self[RUNS].rows_as_dicts() if RUNS in self.hdf5 else []
@@ -109,7 +122,7 @@ class Table:
     """The rows of a class. Columns are found by name, as items, or as attributes where the name allows it."""
 
     def __init__(self, file: File, name: str) -> None:
-        self.name = name
+        self.class_name = name
         self._file = file
         self._group: h5py.Group = file.hdf5[name]
         self._links = {column_name(link): link for link in self._group.attrs["columns"] if not link.startswith("_")}
@@ -127,7 +140,7 @@ class Table:
         """A column by name. Raises KeyError when there is none."""
         if column not in self._columns:
             if column not in self._links:
-                raise KeyError(f"{self._file.path}: {self.name} has no column {column!r}; it has {', '.join(self._links)}")
+                raise KeyError(f"{self._file.path}: {self.class_name} has no column {column!r}; it has {', '.join(self._links)}")
             self._columns[column] = open_column(self._group[self._links[column]], self._group.attrs)
         return self._columns[column]
 
@@ -138,6 +151,18 @@ class Table:
             return self[column]
         except KeyError as exc:
             raise AttributeError(exc.args[0]) from exc
+
+    def describe(self) -> dict[str, Any]:
+        """name, rows, key/value pairs, bytes on disk, and each column with layout, shape of a value (null where it varies), dtype and bytes."""
+        columns = [{"name": name, **self[name].describe()} for name in self.columns]
+        pairs = [self._file[f"{self.class_name}/{part}"].describe() for part in ("_pairs", "_keys") if part in self._group]
+        return {
+            "name": self.class_name,
+            "rows": len(self),
+            "pairs": pairs[0]["rows"] if pairs else 0,
+            "bytes": sum(part["bytes"] for part in (*columns, *pairs)),
+            "columns": columns,
+        }
 
     def origin(self, row: int) -> Origin:
         """Where a row came from. Raises IndexError when there is no such row."""
@@ -161,7 +186,7 @@ class Table:
         """The key/value pairs of a row: (dotted key path, value, type), in the order of the document."""
         if "_pairs" not in self._group:
             return []
-        pairs, keys = Table(self._file, f"{self.name}/_pairs"), Table(self._file, f"{self.name}/_keys")
+        pairs, keys = Table(self._file, f"{self.class_name}/_pairs"), Table(self._file, f"{self.class_name}/_keys")
         rows, row = self._group["_pairs/row"], checked_row(row, len(self))
         found = slice(bisect_left(rows, row), bisect_left(rows, row + 1))
         names = {int(code): keys["key"][int(code)] for code in np.unique(pairs["key"][found])}

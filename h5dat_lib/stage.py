@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +51,20 @@ def start_worker(parent: int) -> None:
     """Prepares a worker process: one native thread, deaf to Ctrl-C (the parent decides), and gone when its parent is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     single_threaded()
+    _hush_native_libraries()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
         if os.getppid() != parent:
             os._exit(1)
+
+
+def _hush_native_libraries() -> None:
+    """libtiff and others print to descriptor 2, into the user's progress bar; Python's own messages keep their way out."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    warnings.simplefilter("ignore")
 
 
 def stage(batch: Batch) -> Staged:
@@ -115,15 +126,22 @@ class _BatchConverter:
         handler = _handler(content, class_)
         table = self._table(class_.name)
         first = table.rows
-        for block in handler.convert(content, self._config.options(class_.name)):
-            if isinstance(block, Fault):
-                self.rejects.append((member.path, "convert", block.reason))
-            else:
-                table.add(_with_member(block, len(self._members)))
-        self.bytes += content.size
-        converter = f"{handler.name}/{handler.version}"
-        rows = table.rows - first
-        self._members.append((member.path, content.size, content.crc32, content.sha256, converter, class_.name, rows, time.time()))
+        try:
+            for block in handler.convert(content, self._config.options(class_.name)):
+                if isinstance(block, Fault):
+                    self.rejects.append((member.path, "convert", block.reason))
+                else:
+                    table.add(_with_member(block, len(self._members)))
+        except BaseException:
+            if table.rows > first:  # what was converted before the fault stays, and keeps its origin
+                self._note(content, handler, class_, table.rows - first)
+            raise
+        self._note(content, handler, class_, table.rows - first)
+
+    def _note(self, content: Content, handler: Handler, class_: Class, rows: int) -> None:
+        size, converter = max(content.size, 0), f"{handler.name}/{handler.version}"
+        self._members.append((content.member.path, size, content.crc32, content.sha256, converter, class_.name, rows, time.time()))
+        self.bytes += size
         self.rows += rows
 
     def _table(self, name: str) -> TablePacker:
@@ -202,10 +220,10 @@ def _with_member(block: Block, member: int) -> Block:
 def _handler(content: Content, class_: Class) -> Handler:
     """The handler of a member, by content first; raises MemberError when there is none or it is of another medium."""
     head = content.head()
+    if container := is_container(head):
+        raise MemberError(f"nested archive: found {container}, which is not opened; ingest it by itself", "plan")
     handler = handler_for(head, content.member.path)
-    if handler is not None and handler.medium == class_.medium:
-        return handler
-    found = is_container(head) or (handler.name if handler else None)
-    if is_container(head):
-        raise MemberError(f"nested archive: found {found}, which is not opened; ingest it by itself", "plan")
-    raise MemberError(f"other content: found {found or 'no known signature'}, expected {class_.medium} by its class {class_.name!r}", "plan")
+    if handler is None or handler.medium != class_.medium:
+        found = handler.name if handler else "no known signature"
+        raise MemberError(f"other content: found {found}, expected {class_.medium} by its class {class_.name!r}", "plan")
+    return handler

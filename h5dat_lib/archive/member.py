@@ -31,7 +31,8 @@ class Member:
     ``size`` is in decompressed bytes, ``stored`` in bytes inside the source; -1 means that the directory does not say.
     ``offset`` is where the source's record of the member starts: a zip local header, the first data byte in a tar or
     a spool. ``method`` names the compression. ``sparse`` lists (offset, length) of the data of a sparse tar member.
-    ``reject`` is set when the directory alone shows that the member cannot be read.
+    ``reject`` is set when the directory alone shows that the member cannot be read. ``name`` is a file's own name in a
+    folder, with surrogates for bytes that are not UTF-8, where it is not ``path``.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Member:
     crc32: int | None = None
     sparse: tuple[tuple[int, int], ...] = ()
     reject: str | None = None
+    name: str | None = None
 
 
 class Reader(Protocol):
@@ -81,6 +83,10 @@ class Archive(Protocol):
         """Members with their bytes, in one pass; a member's bytes must be read before the next is asked for."""
         ...
 
+    def position(self) -> int:
+        """Bytes of the archive that a forward pass has read so far; 0 where there is none."""
+        ...
+
 
 def checked_path(path: str, limits: Limits) -> tuple[str, str | None]:
     """A member path fit to be recorded, and why the member must be rejected, if it must.
@@ -95,11 +101,15 @@ def checked_path(path: str, limits: Limits) -> tuple[str, str | None]:
         return shown, f"unsafe name: found {len(text.encode())} bytes, expected at most {limits.name_bytes}"
     if "\0" in text:
         return text.replace("\0", "\\x00"), "unsafe name: found a NUL character"
-    if text.startswith(("/", "\\")) or text[1:3] in (":/", ":\\"):
+    path = path.removeprefix("./")  # what is recorded is checked; the escapes in text would look like a leading backslash
+    text = text.removeprefix("./")
+    if path.startswith(("/", "\\")) or path[1:3] in (":/", ":\\"):
         return text, "unsafe name: found an absolute path, expected one relative to the archive"
-    if ".." in text.replace("\\", "/").split("/"):
+    if ".." in path.replace("\\", "/").split("/"):
         return text, "unsafe name: found '..', expected a path that stays within the archive"
-    return text.removeprefix("./"), None
+    if not text:
+        return text, "unsafe name: found an empty name"
+    return text, None
 
 
 class Content:
@@ -144,6 +154,13 @@ class Content:
         if 0 <= self.member.size <= WHOLE_BYTES:
             return io.BytesIO(self.read())
         return io.BufferedReader(_Counted(self, self._reader.open(self.member)), _STEP)
+
+    def check(self) -> None:
+        """Reads to the end, for the checks of `read`, before anything is made of a member that is then streamed."""
+        if self.size < 0:
+            with self.open() as stream:
+                while stream.read(_STEP):
+                    pass
 
     def finish(self, size: int, crc32: int, sha256: str) -> None:
         """Records what was counted to the end; raises MemberError when it is not what the archive recorded."""

@@ -1,0 +1,181 @@
+"""The command line: `h5dat`. Each command parses its words, calls one function, and prints what it returns.
+
+Exit codes: 0 done; 1 done, but a check failed, too many members were rejected, or an archive was damaged; 2 input, output or
+configuration that cannot be used, said in one line; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Archives of mixed files (zip, tar, gz, folders) into HDF5 to train from, under Prefect.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="The configuration: a file to start from, the effective one, its JSON Schema.")
+app.add_typer(config_app, name="config")
+
+_EXIT_CODES: dict[type[H5datError], int] = {
+    InputError: 2,
+    OutputError: 2,
+    ConfigError: 2,
+    FormatError: 2,
+    BudgetExceeded: 1,
+    Interrupted: 130,
+}
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A JSON configuration; `h5dat config init` prints one.")]
+SchemaFile = Annotated[Path | None, typer.Option("--schema", "-s", metavar="FILE", help="A JSON schema: which members are of which class.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HDF5 file; new archives are added to one that is there.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="An HDF5 file that h5dat made.")]
+Archives = Annotated[list[str], typer.Argument(metavar="ARCHIVE...", help="zip, tar, tar.gz/bz2/xz/zst, gz, folder or single file.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Processes that convert; one a core by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def main() -> None:
+    """Runs the command line, and turns what the library raises into one line and an exit code."""
+    try:
+        app()
+    except H5datError as exc:
+        typer.echo(f"h5dat: {exc}", err=True)
+        sys.exit(_EXIT_CODES.get(type(exc), 1))
+    except KeyboardInterrupt:
+        typer.echo("h5dat: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # what we print to has gone, as in `h5dat ls FILE | head`
+        sys.exit(141)
+
+
+@app.command()
+def ingest(
+    archives: Archives,
+    output: Output,
+    config: ConfigFile = None,
+    schema: SchemaFile = None,
+    workers: Workers = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert archives into an HDF5 file, as a Prefect flow."""
+    from flows.display import live_progress, show_report
+    from h5dat_lib.config import load
+
+    settings = load(config, schema, workers=workers)
+    with live_progress(quiet=quiet or as_json) as observe:
+        if direct:
+            from h5dat_lib.pipeline import ingest as run
+        else:
+            from flows.local import ingest as run
+        report = run(archives, output, settings, observe)
+    if as_json:
+        _print_json(asdict(report))
+    elif not quiet:
+        show_report(report)
+    if report.damaged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(archive: Annotated[str, typer.Argument(metavar="ARCHIVE")], config: ConfigFile = None, schema: SchemaFile = None, as_json: AsJson = False) -> None:
+    """Show what an ingest would do: classes, members, bytes and batches. Nothing is converted."""
+    from flows.display import show_plan
+    from h5dat_lib.config import load
+    from h5dat_lib.plan import summarise
+
+    summary = summarise(archive, load(config, schema))
+    _print_json(asdict(summary)) if as_json else show_plan(summary)
+
+
+@app.command("ls")
+def ls_(file: File, as_json: AsJson = False) -> None:
+    """Show what a file holds: classes, rows, columns, shapes, types, sizes on disk, sources, rejects."""
+    from flows.display import show_contents
+    from h5dat_lib.read import open as open_file
+
+    with open_file(file) as opened:
+        contents = opened.describe()
+    _print_json(contents) if as_json else show_contents(contents)
+
+
+@app.command()
+def rejects(file: File, as_json: AsJson = False) -> None:
+    """Show every member that was not converted: archive, member, stage, reason."""
+    from flows.display import show_rejects
+    from h5dat_lib.read import open as open_file
+
+    with open_file(file) as opened:
+        found = [asdict(reject) for reject in opened.rejects()]
+    _print_json(found) if as_json else show_rejects(found)
+
+
+@app.command()
+def verify(file: File, as_json: AsJson = False) -> None:
+    """Re-read a file against its recorded checksums; exit code 1 and the rows on a mismatch."""
+    from flows.display import show_verified
+    from h5dat_lib.verification import verify as check
+
+    verified = check(file)
+    _print_json(asdict(verified)) if as_json else show_verified(file, verified)
+    if verified.mismatches:
+        raise typer.Exit(1)
+
+
+@app.command()
+def up() -> None:
+    """Start a Prefect server on this machine that keeps running, and print the address of its UI."""
+    from flows.server import up as start
+
+    typer.echo(start())
+
+
+@app.command()
+def down() -> None:
+    """Stop the server that `h5dat up` started; its history is kept."""
+    from flows.server import down as stop
+
+    typer.echo(stop())
+
+
+@config_app.command("init")
+def config_init() -> None:
+    """Print a configuration to start from: every key with its default, and a comment on what it does."""
+    from h5dat_lib.config import commented
+
+    typer.echo(commented())
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile = None, schema: SchemaFile = None) -> None:
+    """Print the effective configuration."""
+    from h5dat_lib.config import load
+
+    typer.echo(load(config, schema).to_json())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from h5dat_lib.config import Config
+
+    _print_json(Config.model_json_schema(by_alias=True))
+
+
+def _print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2))
+
+
+if __name__ == "__main__":
+    main()

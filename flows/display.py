@@ -1,0 +1,156 @@
+"""Reports and progress -> what a person sees in a terminal. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from h5dat_lib.pipeline import Progress, Report
+    from h5dat_lib.plan import PlanSummary
+    from h5dat_lib.verification import Verified
+
+_LOG_SECONDS = 30
+"""How often progress is printed as a line when the output is not a terminal."""
+
+
+@contextmanager
+def live_progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """What is to be called with the progress of a run: a live bar on a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield lambda progress: None
+    elif sys.stderr.isatty():
+        with _bar() as observe:
+            yield observe
+    else:
+        yield _Lines()
+
+
+class _Lines:
+    """Prints progress as plain lines, for logs."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LOG_SECONDS
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LOG_SECONDS
+            print(f"{_members(progress)} members, {_rate(progress)}, {progress.rejects:,} rejects", file=sys.stderr)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[state]}"), TextColumn("ETA"), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, state="planning")
+
+        def observe(progress: Progress) -> None:
+            state = f"{_members(progress)} members  {_rate(progress)}  {progress.rejects:,} rejects"
+            bar.update(task, total=progress.stored_total, completed=min(progress.stored, progress.stored_total), state=state)
+
+        yield observe
+
+
+def _members(progress: Progress) -> str:
+    return f"{progress.members:,}" + (f" of {progress.members_total:,}" if progress.members_total else "")
+
+
+def _rate(progress: Progress) -> str:
+    return f"{progress.bytes / max(progress.seconds, 1e-3) / 1e6:,.1f} MB/s"
+
+
+def show_report(report: Report) -> None:
+    """What an ingest did, as a table of its classes and a line of counts."""
+    from h5dat_lib.read import open as open_file
+
+    if not report.batches:
+        print(f"{report.output}: nothing to do, all {report.skipped} batches are in already")
+        return
+    with open_file(report.output) as file:
+        _print_classes(file.describe())
+    rate = report.bytes / max(report.seconds, 1e-3) / 1e6
+    print(
+        f"{report.output}: {report.members:,} members -> {report.rows:,} rows, {report.rejects:,} rejects, "
+        f"{_size(report.bytes)} in {report.seconds:.1f} s ({report.members / max(report.seconds, 1e-3):,.0f} members/s, {rate:,.1f} MB/s)"
+    )
+    if report.skipped:
+        print(f"{report.skipped:,} batches were in already and were not converted again")
+    for damage in report.damaged:
+        print(f"damaged: {damage}", file=sys.stderr)
+    if report.rejects:
+        print(f"`h5dat rejects {report.output}` lists what was not converted, and why")
+
+
+def show_plan(summary: PlanSummary) -> None:
+    """The classes of a plan."""
+    rows = [(entry.name or "(rejected)", f"{entry.members:,}", _size(entry.bytes), f"{entry.batches:,}") for entry in summary.classes]
+    _print_table(("class", "members", "bytes", "in batches"), rows)
+    print(f"{summary.archive} ({summary.kind}): {summary.members:,} members in {summary.batches:,} batches")
+
+
+def show_contents(contents: dict[str, Any]) -> None:
+    """What a file holds: classes and columns, sources, counts."""
+    _print_classes(contents)
+    rows = [(source["uri"], source["kind"], _size(source["size"]), source["sha256"][:12]) for source in contents["sources"]]
+    _print_table(("source", "kind", "bytes", "sha256"), rows)
+    print(f"{contents['path']}: {_size(contents['bytes'])}, {contents['members']:,} members, {contents['rejects']:,} rejects")
+
+
+def _print_classes(contents: dict[str, Any]) -> None:
+    rows = []
+    for entry in contents["classes"]:
+        rows.append((entry["name"], f"{entry['rows']:,}", "", "", "", "", _size(entry["bytes"])))
+        rows += [("", "", *_column_cells(column), _size(column["bytes"])) for column in entry["columns"]]
+    _print_table(("class", "rows", "column", "layout", "shape", "type", "on disk"), rows)
+
+
+def _column_cells(column: dict[str, Any]) -> tuple[str, str, str, str]:
+    shape = "varies" if column["shape"] is None else " x ".join(map(str, column["shape"]))
+    return column["name"], column["layout"], shape, column["dtype"]
+
+
+def show_rejects(rejects: list[dict[str, str]]) -> None:
+    """Rejects as a table."""
+    if not rejects:
+        print("no rejects")
+        return
+    rows = [(entry["archive"], entry["member"] or "(the archive)", entry["stage"], entry["reason"]) for entry in rejects]
+    _print_table(("archive", "member", "stage", "reason"), rows)
+    print(f"{len(rejects):,} rejects")
+
+
+def show_verified(path: Path, verified: Verified) -> None:
+    """Mismatches, a line each, or that there are none."""
+    for found in verified.mismatches:
+        rows = f"row {found.first}" if found.first == found.last else f"rows {found.first} to {found.last}"
+        member = f" ({found.member})" if found.member else ""
+        print(f"{path}: {found.table} {rows}{member}: column {found.column}: {found.reason}")
+    state = f"{len(verified.mismatches):,} mismatches" if verified.mismatches else "all as written"
+    print(f"{path}: {verified.chunks:,} chunks, {_size(verified.bytes)} read: {state}")
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table as wide as it needs to be where the output is no terminal, so that nothing is cut in a log."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

@@ -1,0 +1,35 @@
+"""Runs a flow on the Prefect server there is: the configured one, the one of `h5dat up`, or one started for the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flows.server import client_environment, running_server
+from h5dat_lib.config import Config
+from h5dat_lib.pipeline import Ingest, Progress, Report
+
+
+def ingest(
+    archives: str | Path | Sequence[str | Path],
+    output: str | Path,
+    config: Config | None = None,
+    observe: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Converts archives into an HDF5 file as a Prefect flow run: `h5dat_lib.ingest`, watched in the Prefect UI.
+
+    Planning goes on while the server starts. To be called in a program's main thread, under ``if __name__ == "__main__":``,
+    because the workers import the main module. Raises what `h5dat_lib.ingest` raises, and ServerError.
+    """
+    with running_server() as api, Ingest(archives, output, config or Config()) as run:
+        os.environ.update(client_environment(api.url))
+        # Prefect reads its settings when it is imported, and takes 2 s to import while the server is starting anyway.
+        from flows.ingest_archives import ingest_archives, prepared
+
+        api.wait_until_healthy()
+        token = prepared.set((run, observe or (lambda progress: None)))
+        try:
+            return ingest_archives(run.uris, str(run.output), run.config)
+        finally:
+            prepared.reset(token)

@@ -1,0 +1,59 @@
+"""What a run shows in the Prefect UI: progress that moves, a table of classes, the rejects, a contact sheet."""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+
+from h5dat_lib.contact_sheet import contact_sheet
+from h5dat_lib.pipeline import Progress, Report
+from h5dat_lib.read import open as open_file
+
+_LEAST_SECONDS = 1.0
+"""Time between two updates of the progress: one costs a request."""
+_MOST_REJECTS = 1000
+"""Rejects shown; all are in the file."""
+
+
+class ProgressArtifact:
+    """A progress artifact of the current flow run; call it with the progress of the run."""
+
+    def __init__(self, output: Path) -> None:
+        self._id = cast(UUID, create_progress_artifact(0.0, description=f"Archives read into {output}"))
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        done = progress.stored >= progress.stored_total
+        if done or time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LEAST_SECONDS
+            share = 100.0 * min(progress.stored / max(progress.stored_total, 1), 1.0)
+            update_progress_artifact(self._id, share, description=_state(progress))
+
+
+def _state(progress: Progress) -> str:
+    rate = progress.bytes / max(progress.seconds, 1e-3) / 1e6
+    return f"{progress.members} members, {progress.rows} rows, {progress.rejects} rejects, {rate:.1f} MB/s"
+
+
+def publish_result(report: Report) -> None:
+    """Publishes what a run made, as artifacts of the current flow run."""
+    with open_file(report.output) as file:
+        classes = file.describe()["classes"]
+        rejects = [asdict(reject) for reject in islice(file.rejects(), _MOST_REJECTS)]
+    rate = report.members / max(report.seconds, 1e-3)
+    table = [{"class": entry["name"], "rows": entry["rows"], "bytes": entry["bytes"]} for entry in classes]
+    total = {"class": "(all)", "rows": report.rows, "bytes": Path(report.output).stat().st_size}
+    total |= {"rejects": report.rejects, "rate": f"{rate:,.0f} members/s"}
+    create_table_artifact([*table, total], key="h5dat-classes", description=f"What {report.output} holds")
+    if rejects:
+        create_table_artifact(rejects, key="h5dat-rejects", description=f"Members that were not converted, at most {_MOST_REJECTS}")
+    if sheet := contact_sheet(report.output):
+        url = "data:image/jpeg;base64," + base64.b64encode(sheet).decode()
+        create_image_artifact(url, key="h5dat-contact-sheet", description="The first pictures")

@@ -1,0 +1,260 @@
+import csv
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5dat_lib.columns import Block, Fault, PairType, Strings
+from h5dat_lib.config import Limits, MediumOptions, TableOptions
+from h5dat_lib.convert import handler_for, table
+from h5dat_lib.errors import MemberError
+from tests.convert.conftest import content_of, converted
+
+
+def values(column: Any) -> list[Any]:
+    """The values of a column as Python's; None where missing."""
+    if isinstance(column, Strings):
+        ends = np.cumsum(column.lengths)
+        found = [column.data[end - length : end].decode() for end, length in zip(ends, column.lengths, strict=True)]
+    else:
+        assert column.values.dtype.str == column.dtype
+        found = [None if isinstance(value, float) and math.isnan(value) else value for value in column.values.tolist()]
+    missing = column.missing if column.missing is not None else [False] * len(found)
+    return [None if gone else value for value, gone in zip(found, missing, strict=True)]
+
+
+def read(data: bytes | str, path: str = "a.csv", limits: Limits | None = None, **options: Any) -> tuple[dict[str, list[Any]], list[str]]:
+    """All rows by column name, and the faults."""
+    parts = converted(
+        data.encode() if isinstance(data, str) else data, path, MediumOptions(table=TableOptions(**options)), limits, streamed=True
+    )
+    blocks = [part for part in parts if isinstance(part, Block)]
+    rows = {name: [value for block in blocks for value in values(block.columns[name])] for name in blocks[0].columns}
+    return rows, [part.reason for part in parts if isinstance(part, Fault)]
+
+
+def column(*fields: str, **options: Any) -> list[Any]:
+    return read("".join(f"{field}\n" for field in ("x,y", *(f"{field},end" for field in fields))), header=True, **options)[0]["x"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (["1", "-2", "0", "9223372036854775807", "-9223372036854775808"], [1, -2, 0, 2**63 - 1, -(2**63)]),
+        (["1", "", "NA"], [1, None, None]),
+        (["1", "2.5", "1e3", "-.5", "+1.5", "-0"], [1.0, 2.5, 1000.0, -0.5, 1.5, -0.0]),
+        (["1.5", "", "nan"], [1.5, None, None]),
+        (["true", "FALSE", "True", "", "null"], [True, False, True, None, None]),
+        (["", "", ""], [None, None, None]),
+        (["NA", ""], ["NA", None]),
+        (["a", "NA", "", '""'], ["a", "NA", None, ""]),
+        (["1", '""'], ["1", ""]),
+        (["true", "1"], ["true", "1"]),
+        (["1", " 2"], ["1", " 2"]),
+    ],
+)
+def test_a_column_has_the_type_that_all_its_values_have(fields: list[str], expected: list[Any]) -> None:
+    found = column(*fields)
+    assert found == expected
+    assert [type(value) for value in found] == [type(value) for value in expected]
+
+
+@pytest.mark.parametrize(
+    "odd", ["007", "-0", "+5", "9223372036854775808", "0x1F", "1_0", "\u0661", "inf", "1e999", "00.5", "-01.5", "1.2.3"]
+)
+def test_what_would_not_come_back_as_it_was_stays_a_string(odd: str) -> None:
+    expected: list[Any] = ["3", odd] if odd != "-0" else [3.0, 0.0]
+    assert column("3", odd) == expected
+
+
+def test_one_late_value_decides_over_all_rows() -> None:
+    rows = "".join(f"{n},{n}\n" for n in range(100_000))
+    found, _ = read("a,b\n" + rows + "x,0.5\n")
+    assert found["a"][-2:] == ["99999", "x"]
+    assert found["b"][-2:] == [99999.0, 0.5]
+
+
+def test_blocks_have_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = converted(b"a\n" + b"1\n" * 150_000, "a.csv")
+    assert sum(block.rows for block in blocks) == 150_000
+    assert max(block.rows for block in blocks) <= table.BLOCK_ROWS
+
+
+def test_missing_words_are_the_users() -> None:
+    assert column("1", "-999", missing=("-999",)) == [1, None]
+    assert column("1", "NA", missing=()) == ["1", "NA"]
+    assert column("1", '""', missing=("",)) == [1, None]
+
+
+fields = (
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+    | st.integers().map(str)
+    | st.sampled_from(["NA", "true", "", "1.5", "007"])
+)
+
+
+@given(
+    st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(fields, min_size=width, max_size=width), min_size=1, max_size=8)),
+    st.sampled_from(",\t;|"),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_the_csv_module_writes_is_read_back(records: list[list[str]], delimiter: str, end: str) -> None:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([[f"c{number}" for number in range(len(records[0]))], *records])
+    found, faults = read(file.getvalue(), header=True, delimiter=delimiter, missing=())
+    assert faults == []
+    for number, written in enumerate(zip(*records, strict=True)):
+        for text, value in zip(written, found[f"c{number}"], strict=True):
+            assert value == (
+                float(text)
+                if isinstance(value, float)
+                else text == "true"
+                if isinstance(value, bool)
+                else text
+                if isinstance(value, str)
+                else int(text)
+            )
+            assert not isinstance(value, int) or isinstance(value, bool) or str(value) == text
+
+
+def test_records_of_another_length_become_faults() -> None:
+    found, faults = read("a,b\n1,2\n1,2,3\n4\n5,6\n" + "7," * 300 + "\n")
+    assert found == {"a": [1, 5], "b": [2, 6]}
+    assert faults[:2] == ["record 3: found 3 fields, expected 2: 1,2,3", "record 4: found 1 fields, expected 2: 4"]
+    assert len(faults[2]) < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ("name,age\nx,3\n", ["name", "age"]),
+        ("1,2\n3,4\n", ["column_1", "column_2"]),
+        ("Alice,30\nBob,25\n", ["column_1", "column_2"]),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n", ["column_1", "column_2", "column_3"]),
+        ("country,2019,2020\nDE,1,2\n", ["country", "2019", "2020"]),
+        ("a,b\nc,d\n", ["a", "b"]),
+        (",a,b\n0,1,2\n", ["column_1", "a", "b"]),
+        ("a,a,a,a_2\n1,2,3,4\n", ["a", "a_3", "a_4", "a_2"]),
+        ("column_2,\n1,2\n", ["column_2", "column_2_2"]),
+        ('"two\nlines",b\n1,2\n', ["two\nlines", "b"]),
+        ("\n\na,b\n1,2\n", ["a", "b"]),
+        ("only\nx\n", ["only"]),
+    ],
+)
+def test_names_come_from_the_header_or_are_numbered(data: str, names: list[str]) -> None:
+    found, faults = read(data)
+    assert list(found) == names
+    assert faults == []
+
+
+def test_the_header_can_be_told() -> None:
+    assert read("1,2\n3,4\n", header=True)[0] == {"1": [3], "2": [4]}
+    assert read("a,b\nc,d\n", header=False)[0] == {"column_1": ["a", "c"], "column_2": ["b", "d"]}
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+@pytest.mark.parametrize("path", ["a.csv", "a.tsv"])
+def test_the_delimiter_is_found(delimiter: str, path: str) -> None:
+    data = "\n".join(delimiter.join(record) for record in (["name", "text", "n"], ["x", '"a,b;c|d\te"', "1"], ["y", "z", "2"]))
+    assert read(data, path)[0] == {"name": ["x", "y"], "text": ["a,b;c|d\te", "z"], "n": [1, 2]}
+
+
+def test_commas_within_numbers_do_not_split() -> None:
+    assert read("a;b\n1,5;2,5\n3,1;4,2\n")[0] == {"a": ["1,5", "3,1"], "b": ["2,5", "4,2"]}
+
+
+def test_text_with_some_commas_is_one_column() -> None:
+    assert len(read("Dear all,\nthis is a text, with some, commas\nand lines\nof all kinds\n")[0]) == 1
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "cp1252"])
+def test_encodings_are_found(codec: str) -> None:
+    data = "name;größe\nGenève;1\nMálaga;2\n".encode(codec)
+    assert read(data)[0] == {"name": ["Genève", "Málaga"], "größe": [1, 2]}
+
+
+def test_the_encoding_can_be_told() -> None:
+    assert read("a,b\nЖ,1\n".encode("cp866"), encoding="cp866")[0]["a"] == ["Ж"]
+
+
+def test_another_encoding_far_behind_is_found_while_all_before_is_ascii() -> None:
+    found, _ = read(b"a,b\n" + b"1,x\n" * 60_000 + "2,Zürich\n3,Köln\n".encode("cp1252"))
+    assert found["b"][-2:] == ["Zürich", "Köln"]
+
+
+def test_damage_far_behind_in_utf8_is_a_member_error() -> None:
+    with pytest.raises(MemberError, match="found byte 0xfc at 300006, expected utf-8"):
+        read(b"a,b\n" + "1,é\n".encode() * 60_000 + b"2,\xfc\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_no_record_is_a_member_error(data: bytes) -> None:
+    with pytest.raises(MemberError, match="empty: found no records"):
+        read(data)
+
+
+@pytest.mark.parametrize("data", ["a,b", "a,b\n", "a,b\r\n\r\n"])
+def test_a_header_alone_gives_no_rows(data: str) -> None:
+    assert read(data) == ({"a": [], "b": []}, [])
+
+
+@pytest.mark.parametrize("data", [bytes(range(256)) * 20, b"\0\1\xff" * 9])
+def test_binary_data_is_a_member_error(data: bytes) -> None:
+    with pytest.raises(MemberError, match="not text"):
+        read(data)
+
+
+def test_nul_and_newlines_stay_in_strings() -> None:
+    assert read('a,b\n\0,"x\ny"\n"\0z",2\n')[0] == {"a": ["\0", "\0z"], "b": ["x\ny", "2"]}
+
+
+def test_a_record_longer_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table.Form.__init__, "__defaults__", (1000,))
+    found, faults = read('a,b\n1,"' + "x" * 20_000 + '"\n2,y\n')
+    assert found == {"a": [1, 2], "b": ["x" * 20_000, "y"]}
+    assert faults == []
+
+
+def test_a_record_longer_than_the_limit_is_a_member_error() -> None:
+    with pytest.raises(MemberError, match="too large"):
+        read("a,b\n1,2\n" + '3,"' + "x" * (13 << 20), limits=Limits(whole_bytes=1 << 20))
+
+
+def test_more_columns_than_hdf5_should_have_are_a_member_error() -> None:
+    with pytest.raises(MemberError, match="too many columns: found 70001"):
+        read("," * 70_000 + "\n")
+
+
+@pytest.mark.parametrize("options", [{"delimiter": "é"}, {"delimiter": "\n"}, {"quote": "«"}, {"encoding": "none-such"}])
+def test_options_that_cannot_be_used_are_a_member_error(options: dict[str, str]) -> None:
+    with pytest.raises(MemberError):
+        read("a,b\n1,2\n", **options)
+
+
+def test_pairs_hold_every_field_as_written() -> None:
+    (block,) = converted(b"a,b\n1.50,x\nNA,\n", "a.csv", MediumOptions(table=TableOptions(pairs=True)))
+    assert block.pairs is not None
+    assert (list(block.pairs.rows), list(block.pairs.keys)) == ([0, 0, 1, 1], ["a", "b", "a", "b"])
+    assert list(block.pairs.values) == [b"1.50", b"x", b"", b""]
+    assert list(block.pairs.types) == [PairType.NUMBER, PairType.STRING, PairType.NULL, PairType.NULL]
+
+
+def test_a_member_is_opened_once_to_look_and_twice_to_read() -> None:
+    content = content_of(b"a,b\n1,2\n", "a.csv", streamed=True)
+    handler = handler_for(b"", "a.csv")
+    assert handler is not None
+    list(handler.convert(content, MediumOptions()))
+    assert content._reader.opened == 3  # type: ignore[attr-defined]
+
+
+def test_a_member_that_breaks_off_while_it_is_read_says_so() -> None:
+    content = content_of(b"a,b\n" + b"1,2\n" * 1_000_000, "a.csv", Limits(member_bytes=3_000_000), streamed=True)
+    handler = handler_for(b"", "a.csv")
+    assert handler is not None
+    with pytest.raises(MemberError, match="found more than 3000000 bytes"):
+        list(handler.convert(content, MediumOptions()))
