@@ -1,8 +1,8 @@
 """Prefect flows, and the command line that runs them. Importing this does not import Prefect.
 
-    import flows
+import flows
 
-    flows.ingest("fashion.zip", "fashion.h5")    # on the configured Prefect server, or on one started for the run
+flows.ingest("fashion.zip", "fashion.h5")    # on the configured Prefect server, or on one started for the run
 """
 
 from __future__ import annotations

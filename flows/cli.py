@@ -34,7 +34,9 @@ _EXIT_CODES: dict[type[H5datError], int] = {
     Interrupted: 130,
 }
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A JSON configuration; `h5dat config init` prints one.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A JSON configuration; `h5dat config init` prints one.")
+]
 SchemaFile = Annotated[Path | None, typer.Option("--schema", "-s", metavar="FILE", help="A JSON schema: which members are of which class.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HDF5 file; new archives are added to one that is there.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An HDF5 file that h5dat made.")]
@@ -89,7 +91,12 @@ def ingest(
 
 
 @app.command()
-def plan(archive: Annotated[str, typer.Argument(metavar="ARCHIVE")], config: ConfigFile = None, schema: SchemaFile = None, as_json: AsJson = False) -> None:
+def plan(
+    archive: Annotated[str, typer.Argument(metavar="ARCHIVE")],
+    config: ConfigFile = None,
+    schema: SchemaFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what an ingest would do: classes, members, bytes and batches. Nothing is converted."""
     from flows.display import show_plan
     from h5dat_lib.config import load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +139,7 @@ def show_verified(path: Path, verified: Verified) -> None:
     print(f"{path}: {verified.chunks:,} chunks, {_size(verified.bytes)} read: {state}")
 
 
-def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """A table as wide as it needs to be where the output is no terminal, so that nothing is cut in a log."""
     console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
     table = Table(*header, box=None, pad_edge=False, header_style="bold")

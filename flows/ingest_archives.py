@@ -15,7 +15,6 @@ from prefect.logging import get_run_logger
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from h5dat_lib.config import Config
-from h5dat_lib.errors import H5datError
 from h5dat_lib.pipeline import Ingest, Progress, Report, end_workers
 from h5dat_lib.stage import start_worker
 from tasks.artifacts import ProgressArtifact, publish_result

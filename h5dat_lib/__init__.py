@@ -1,10 +1,10 @@
 """H5DAT's library: archives of mixed files -> HDF5, and back to arrays. It needs no Prefect.
 
-    import h5dat_lib
+import h5dat_lib
 
-    h5dat_lib.ingest("fashion.zip", "fashion.h5")
-    with h5dat_lib.open("fashion.h5") as f:
-        print(f["images"].pixels[0].shape, f["images"].origin(0).member)
+h5dat_lib.ingest("fashion.zip", "fashion.h5")
+with h5dat_lib.open("fashion.h5") as f:
+    print(f["images"].pixels[0].shape, f["images"].origin(0).member)
 """
 
 from __future__ import annotations

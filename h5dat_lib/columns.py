@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
 
-import numpy as np
 from numpy.typing import NDArray
 
 CHUNK_BYTES = 256 << 10

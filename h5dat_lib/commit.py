@@ -21,11 +21,11 @@ import numpy as np
 from h5dat_lib.columns import Block
 from h5dat_lib.config import Config
 from h5dat_lib.errors import OutputError
+from h5dat_lib.format import FORMAT, FORMAT_VERSION, check_format
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, RUNS, ArchiveRecord, RunRecord
 from h5dat_lib.lock import WorkFolder
 from h5dat_lib.pack import TablePacker
-from h5dat_lib.format import FORMAT, FORMAT_VERSION, check_format
 from h5dat_lib.stage import Staged
 from h5dat_lib.staged import StagedFile, StageWriter
 from h5dat_lib.writer import Writer

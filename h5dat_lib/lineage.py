@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from h5dat_lib.columns import Block, Bytes, References, Scalars
+from h5dat_lib.columns import Block, Bytes, Column, References, Scalars
 from h5dat_lib.config import Config
 
 LINEAGE = "lineage"
@@ -59,7 +59,7 @@ class RunRecord:
             "configuration": self.config.model_dump_json(by_alias=True),
             "host": socket.gethostname(),
         }
-        columns = {
+        columns: dict[str, Column] = {
             "run_id": Scalars([self.run_id.encode()], "S36"),
             "config_digest": Scalars([self.config.digest().encode()], "S64"),
             "start": Scalars([self.start], "<f8"),
@@ -88,7 +88,7 @@ class ArchiveRecord:
 
     def block(self) -> Block:
         """The archive as a row of the archives table."""
-        columns = {
+        columns: dict[str, Column] = {
             "uri": Bytes([self.uri.encode("utf-8", "backslashreplace")], "text"),
             "kind": Scalars([self.kind.encode()], "S8"),
             "size": Scalars([self.size], "<u8"),

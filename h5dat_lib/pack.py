@@ -190,7 +190,7 @@ class _PixelPacker:
             self._lengths.append(value.nbytes)
             self._shapes.append(value.shape)
             self._dtypes.append(value.dtype.str)
-            self._chunks.add_aligned(memoryview(np.ascontiguousarray(value).reshape(-1).view("u1")))
+            self._chunks.add_aligned(np.ascontiguousarray(value).reshape(-1).view("u1").data)
         return 32 * len(column.values)
 
     def finish(self) -> StagedColumn:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from h5dat_lib.commit import Committed, Output
 from h5dat_lib.config import Config
@@ -162,9 +162,7 @@ class Ingest:
         self.plans = [Plan(uri, number, self.config, folder) for number, uri in enumerate(self.uris)]
         for plan in self.plans:
             archive = plan.archive
-            self._records[plan.number] = ArchiveRecord(
-                archive.uri, archive.kind, archive.size, archive.fingerprint(), self.config.digest()
-            )
+            self._records[plan.number] = ArchiveRecord(archive.uri, archive.kind, archive.size, archive.fingerprint(), self.config.digest())
             if archive.kind != "folder":
                 self._hashes[plan.number] = self._hashing.submit(_sha256, archive.uri)
         self.progress.stored_total = sum(plan.archive.size for plan in self.plans)
@@ -323,7 +321,7 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
         signal.signal(number, ask_to_stop)

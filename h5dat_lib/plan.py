@@ -12,7 +12,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -239,7 +239,9 @@ class Plan:
     def _refuse_unknown_file(self, record: Record) -> None:
         """A single file that is neither an archive nor convertible is a mistaken argument, not a reject."""
         if self.archive.kind == "file" and record.class_ is None:
-            raise InputError(f"{self.archive.uri}: found no archive ({record.member.reject}); give a zip, tar, gz, folder or a file of a known type")
+            raise InputError(
+                f"{self.archive.uri}: found no archive ({record.member.reject}); give a zip, tar, gz, folder or a file of a known type"
+            )
 
     def _refuse_empty(self, members: int) -> None:
         if not members:

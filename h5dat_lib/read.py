@@ -1,9 +1,9 @@
 """Reading an output: tables of rows, columns of values, and the origin of each row.
 
-    f = open("fashion.h5")
-    t = f["images"]
-    t.pixels[3]      # ndarray, whatever the layout
-    t.origin(3)      # archive, member, checksums, converter, run
+f = open("fashion.h5")
+t = f["images"]
+t.pixels[3]      # ndarray, whatever the layout
+t.origin(3)      # archive, member, checksums, converter, run
 """
 
 from __future__ import annotations
@@ -201,6 +201,6 @@ class Table:
         return [{name: python_value(values[row]) for name, values in columns.items()} for row in range(len(self))]
 
 
-def open(path: str | Path) -> File:  # noqa: A001 -- h5dat_lib.open reads like h5py.File and PIL.Image.open
+def open(path: str | Path) -> File:
     """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is not H5DAT's."""
     return File(Path(path))

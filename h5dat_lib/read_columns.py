@@ -156,7 +156,8 @@ class Ragged(_Ranges):
 
     def _value(self, row: int, data: Array) -> Array:
         kind = self._item["dtype"][row].decode()
-        return data.view(kind).reshape(self._item["shape"][row])
+        pixels: Array = data.view(kind).reshape(self._item["shape"][row])
+        return pixels
 
     def _dtype(self) -> str:
         return ", ".join(sorted({str(np.dtype(kind.decode())) for kind in np.unique(self._item["dtype"][:])}))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from h5dat_lib.archive import is_container, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
-from h5dat_lib.columns import Block, Bytes, Fault, References, Scalars
+from h5dat_lib.columns import Block, Bytes, Column, Fault, References, Scalars
 from h5dat_lib.config import Config, load
 from h5dat_lib.convert import handler_for, single_threaded
 from h5dat_lib.convert.handler import Handler
@@ -168,7 +168,7 @@ class _BatchConverter:
 
     def _member_block(self) -> Block:
         paths, sizes, crcs, hashes, converters, classes, rows, times = zip(*self._members, strict=True) if self._members else ((),) * 8
-        columns = {
+        columns: dict[str, Column] = {
             "path": Bytes([path.encode() for path in paths], "text"),
             "size": Scalars(sizes, "<u8"),
             "crc32": Scalars(crcs, "<u4"),
@@ -183,7 +183,7 @@ class _BatchConverter:
 
     def _reject_block(self) -> Block:
         paths, stages, reasons = zip(*self.rejects, strict=True) if self.rejects else ((),) * 3
-        columns = {
+        columns: dict[str, Column] = {
             "path": Bytes([path.encode() for path in paths], "text"),
             "stage": Scalars([value.encode() for value in stages], "S16"),
             "reason": Bytes([reason.encode("utf-8", "backslashreplace") for reason in reasons], "text"),
@@ -193,7 +193,7 @@ class _BatchConverter:
 
     def _batch_block(self, seconds: float) -> Block:
         batch = self._batch
-        columns = {
+        columns: dict[str, Column] = {
             "key": Scalars([batch.key.encode()], "S64"),
             "number": Scalars([batch.number], "<u8"),
             "members": Scalars([batch.members], "<u8"),
@@ -207,7 +207,7 @@ class _BatchConverter:
         return Block(1, columns)
 
 
-def _of_this_batch(rows: int) -> dict[str, References]:
+def _of_this_batch(rows: int) -> dict[str, Column]:
     nothing = [0] * rows
     return {"archive": References(nothing, ARCHIVES), "run": References(nothing, RUNS), "batch": References(nothing, BATCHES)}
 

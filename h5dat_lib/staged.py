@@ -163,7 +163,7 @@ class StagedFile:
         return Segment(entry["table"], entry["rows"], columns, entry["attributes"])
 
     def _column(self, entry: dict[str, Any]) -> StagedColumn:
-        fields = {key: self._array(value) if isinstance(value, list) else value for key, value in entry.items()}
+        fields: dict[str, Any] = {key: self._array(value) if isinstance(value, list) else value for key, value in entry.items()}
         return StagedScalars(**fields) if "values" in fields else StagedChunks(**fields)
 
     def _array(self, entry: list[Any]) -> Array:

@@ -8,19 +8,20 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 
 from h5dat_lib.commit import Committed
+from h5dat_lib.errors import OutputError
 from h5dat_lib.pipeline import Commit
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged, stage
 
 
 def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
-    """Whether a failure is worth another try: reading may fail for a moment, a wrong setting or a full disk will not."""
+    """Whether a failure is worth another try: reading may fail for a moment, a full disk or a wrong setting will not."""
     try:
         state.result()
-    except OSError:
-        return True
-    except Exception:
+    except OutputError:
         return False
+    except Exception as exc:
+        return isinstance(exc, OSError) or isinstance(exc.__cause__, OSError)
     return False
 
 

@@ -153,7 +153,13 @@ def test_text_that_is_no_text_is_a_reject(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("../up.txt", "'..'"), ("a/../../up.txt", "'..'"), ("/etc/passwd.txt", "absolute"), ("C:/boot.txt", "absolute"), ("x" * 5000 + ".txt", "5004 bytes")],
+    [
+        ("../up.txt", "'..'"),
+        ("a/../../up.txt", "'..'"),
+        ("/etc/passwd.txt", "absolute"),
+        ("C:/boot.txt", "absolute"),
+        ("x" * 5000 + ".txt", "5004 bytes"),
+    ],
 )
 def test_an_unsafe_name_is_a_reject(tmp_path: Path, name: str, reason: str) -> None:
     [reject] = _rejects(make_zip(tmp_path / "a.zip", {"good.txt": b"text", name: b"evil"}), tmp_path)
@@ -234,9 +240,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_output_as_it_was(tmp_path: Path,
         h5dat_lib.ingest(make_zip(tmp_path / "first.zip", {"first.txt": b"x"}), output, config())
     before = output.read_bytes() if appended else None
     code = _FILL.format(limit=limit, archive=str(archive), output=str(output), config=str(threads))
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[1])
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[1]
+    )
     assert ran.returncode == 2, ran
-    assert ran.stderr.count("\n") == 1 and "full" in ran.stderr or "large" in ran.stderr, ran.stderr
+    assert (ran.stderr.count("\n") == 1 and "full" in ran.stderr) or "large" in ran.stderr, ran.stderr
     assert (output.read_bytes() if output.exists() else None) == before
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
@@ -250,7 +258,9 @@ def test_a_full_file_system_is_said_to_be_full(tmp_path: Path, threads: Path) ->
     unshare = shutil.which("unshare")
     if not unshare or subprocess.run([unshare, "-rm", "mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a file system")
-    ran = subprocess.run([unshare, "-rm", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[1])
+    ran = subprocess.run(
+        [unshare, "-rm", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[1]
+    )
     assert ran.returncode == 2 and "full" in ran.stderr and ran.stderr.count("\n") == 1, ran
 
 

@@ -50,7 +50,9 @@ def test_the_same_archive_is_cut_the_same_way_whatever_the_workers(tmp_path: Pat
 
 def test_keys_change_with_the_configuration_and_not_with_how_it_is_run(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", {"a.txt": b"x"})
-    [batch], [same], [other] = (_batches(path, tmp_path, **s) for s in ({"workers": 1}, {"workers": 2, "max_rejects": 3}, {"image": {"color": "L"}}))
+    [batch], [same], [other] = (
+        _batches(path, tmp_path, **s) for s in ({"workers": 1}, {"workers": 2, "max_rejects": 3}, {"image": {"color": "L"}})
+    )
     assert batch.key == same.key != other.key
 
 

@@ -72,7 +72,7 @@ class TarArchive:
         return ends_fingerprint(self.uri)
 
     def members(self) -> Iterator[Member]:
-        """Members in archive order; one that the archive's end cuts is rejected, and is the last."""
+        """Members in archive order; one that the archive's end cuts is rejected, and behind it InputError is raised."""
         with closing(open_source(self.uri)) as source:
             blocks = _Blocks(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, source.stream()), _BUFFER)))
             for member in _members(self.uri, blocks, self._limits):
@@ -80,7 +80,7 @@ class TarArchive:
                     require_inside(source, member.offset, member.stored)
                 except MemberError as exc:
                     yield replace(member, reject=exc.reason)
-                    return
+                    raise _cut(self.uri, member) from exc
                 yield member
 
     def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
@@ -114,8 +114,8 @@ class PackedTarArchive:
     def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
         """Members with their bytes; holds one piece of input and one of output (64 KiB to 1 MiB).
 
-        Bytes that the archive's end or damage cuts raise MemberError when they are read, and the pass ends there.
-        Raises InputError when the damage lies between members, or shows at the end of the stream by its checksum.
+        Bytes that the archive's end or damage cuts raise MemberError when they are read. Raises InputError behind the last
+        member that is there: after one that is cut, between members, or at the end when the checksum does not hold.
         """
         with closing(open_source(self.uri)) as source:
             self._packed = Decompressed(source.stream(), self._codec)
@@ -125,7 +125,7 @@ class PackedTarArchive:
                 body = _Body(blocks, member)
                 yield member, _whole(cast(BinaryIO, body), member)
                 if body.cut:
-                    return
+                    raise _cut(self.uri, member)
                 last = member
             self._finish(blocks, last)
 
@@ -164,6 +164,10 @@ def _members(uri: str, blocks: _Blocks, limits: Limits) -> Iterator[Member]:
 def _damaged(uri: str, last: Member | None, exc: Exception) -> InputError:
     place = f"after member {last.path!r}" if last else "at its start"
     return InputError(f"{uri}: damaged {place}: {str(exc).removeprefix('damaged: ')}; copy it again")
+
+
+def _cut(uri: str, member: Member) -> InputError:
+    return InputError(f"{uri}: damaged in the middle of member {member.path!r}: nothing after it can be read; copy it again")
 
 
 def _member(info: tarfile.TarInfo, end: int, limits: Limits) -> Member:

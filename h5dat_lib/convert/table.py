@@ -87,9 +87,6 @@ def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]
 
 def _form(content: Content, options: TableOptions, expected: str) -> Form:
     codec, text, complete = _sample(content, options, expected)
-    for sign in (options.delimiter or expected, options.quote):
-        if not sign.isascii() or sign in "\r\n":
-            raise MemberError(f"cannot be parsed: found {sign!r} as delimiter or quote, expected an ASCII character that ends no line")
     delimiter = options.delimiter or _delimiter(text, complete, options.quote, expected)
     records = _records(text, delimiter, options.quote)
     if not records:

@@ -12,7 +12,7 @@ from h5dat_lib.archive import open_archive, open_reader
 from h5dat_lib.archive.member import Archive, Content, Member, Reader
 from h5dat_lib.archive.stream import read_whole
 from h5dat_lib.config import Limits
-from h5dat_lib.errors import MemberError
+from h5dat_lib.errors import InputError, MemberError
 
 Found = list[tuple[str, bytes | str]]
 LIMITS = Limits()
@@ -51,5 +51,20 @@ def members() -> Callable[..., Found]:
     def found(path: Path, limits: Limits = LIMITS) -> Found:
         archive = open_archive(path, limits)
         return list((_streamed if archive.streamed else _listed)(archive, limits))
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def until_damage() -> Callable[[Path], Found]:
+    """What `members` finds in an archive that is damaged, and last of all the error that says so."""
+
+    def found(path: Path) -> Found:
+        archive = open_archive(path, LIMITS)
+        listed: Found = []
+        with pytest.raises(InputError) as error:
+            for entry in (_streamed if archive.streamed else _listed)(archive, LIMITS):
+                listed.append(entry)
+        return [*listed, ("", str(error.value))]
 
     return found

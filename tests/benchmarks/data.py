@@ -41,7 +41,23 @@ def document(source: random.Random, number: int) -> bytes:
     return json.dumps(product, indent=1).encode()
 
 
-_WORDS = ("men", "women", "blue", "navy", "striped", "check", "shirt", "trousers", "cotton", "watch", "casual", "formal", "running", "shoes", "bag")
+_WORDS = (
+    "men",
+    "women",
+    "blue",
+    "navy",
+    "striped",
+    "check",
+    "shirt",
+    "trousers",
+    "cotton",
+    "watch",
+    "casual",
+    "formal",
+    "running",
+    "shoes",
+    "bag",
+)
 
 
 def made(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -230,10 +230,9 @@ def test_more_columns_than_hdf5_should_have_are_a_member_error() -> None:
         read("," * 70_000 + "\n")
 
 
-@pytest.mark.parametrize("options", [{"delimiter": "é"}, {"delimiter": "\n"}, {"quote": "«"}, {"encoding": "none-such"}])
-def test_options_that_cannot_be_used_are_a_member_error(options: dict[str, str]) -> None:
+def test_an_encoding_that_does_not_exist_is_a_member_error() -> None:
     with pytest.raises(MemberError):
-        read("a,b\n1,2\n", **options)
+        read("a,b\n1,2\n", encoding="none-such")
 
 
 def test_pairs_hold_every_field_as_written() -> None:

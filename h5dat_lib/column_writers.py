@@ -1,0 +1,496 @@
+"""The layouts of columns, open for appending: one class a layout, found in one table.
+
+A column takes finished chunks as they are. Numbers are appended to the open last chunk of their dataset, which is read, filled
+up, compressed and written again. A column whose type cannot hold what comes is rewritten as one that holds both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from h5dat_lib.columns import SCALAR_CHUNK_BYTES, STRING_BYTES, TEXT_CHUNK_BYTES, Array
+from h5dat_lib.errors import OutputError
+from h5dat_lib.layout import PixelLayout
+from h5dat_lib.staged import StagedChunks, StagedColumn, StagedFile, StagedScalars
+
+_HELD_BYTES = 8 << 20
+"""Numbers of one dataset that are collected before they are written, within a transaction."""
+_SLAB_ROWS = 1 << 16
+"""Rows of a column that are read at a time when it has to be rewritten as another type."""
+_EXACT = 1 << 53
+"""Integers up to here are exact as float64 (IEEE 754)."""
+
+
+class ChunkWriter(Protocol):
+    """What column writers need of the output they belong to; the writer of the file offers it."""
+
+    @property
+    def file(self) -> h5py.File: ...
+
+    def create(self, path: str, tail: tuple[int, ...], dtype: Any, chunks: tuple[int, ...], shuffle: bool) -> h5py.Dataset: ...
+
+    def write_chunk(
+        self, dataset: h5py.Dataset, number: int, at: tuple[int, ...], data: Any, mask: int, crc: int | None = None
+    ) -> None: ...
+
+    def compress(self, data: bytes) -> tuple[Any, int]: ...
+
+    def move(self, source: str, target: str) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+
+class ColumnWriter(Protocol):
+    """One column of a table, open for appending."""
+
+    def fits(self, column: StagedColumn) -> bool:
+        """Whether the values can be appended without changing the column's type."""
+        ...
+
+    def append(self, column: Any, staged: StagedFile, base: int) -> None: ...
+
+    def pad(self, rows: int) -> None:
+        """Appends rows without a value."""
+        ...
+
+    def flush(self) -> None: ...
+
+
+class _Appender:
+    """A dataset of numbers that grows by arrays; its last chunk may be open, and is then written again."""
+
+    def __init__(self, writer: ChunkWriter, dataset: h5py.Dataset) -> None:
+        self.dataset = dataset
+        self._writer = writer
+        self._held: list[Array] = []
+        self._held_rows = 0
+        self._shuffled = bool(dataset.shuffle)
+
+    @classmethod
+    def create(cls, writer: ChunkWriter, path: str, dtype: np.dtype[Any], tail: tuple[int, ...] = ()) -> _Appender:
+        row_bytes = dtype.itemsize * int(np.prod(tail, dtype=int))
+        rows = 1 << max((SCALAR_CHUNK_BYTES // row_bytes).bit_length() - 1, 0)
+        kind: Any = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
+        shuffle = dtype.kind in "iuf" and dtype.itemsize > 1
+        return cls(writer, writer.create(path, tail, kind, (rows, *tail), shuffle))
+
+    def __len__(self) -> int:
+        return len(self.dataset) + self._held_rows
+
+    def append(self, values: Array) -> None:
+        values = np.asarray(values, self.dataset.dtype)
+        self._held.append(values)
+        self._held_rows += len(values)
+        if self._held_rows * values.dtype.itemsize > _HELD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._held_rows:
+            start = len(self.dataset)
+            first = start - start % self.dataset.chunks[0]
+            # The dtype is given again because h5py reads fixed-length UTF-8 as plain bytes, and concatenate would widen.
+            values = np.concatenate([self.dataset[first:start], *self._held], dtype=self.dataset.dtype, casting="unsafe")
+            self._held, self._held_rows = [], 0
+            self.dataset.resize(first + len(values), axis=0)
+            self._write_from(first, values)
+
+    def set(self, row: int, value: Any) -> None:
+        self.flush()
+        first = row - row % self.dataset.chunks[0]
+        values = self.dataset[first : first + self.dataset.chunks[0]]
+        values[row - first] = value
+        self._write_from(first, values)
+
+    def _write_from(self, first: int, values: Array) -> None:
+        step = self.dataset.chunks[0]
+        for at in range(0, len(values), step):
+            data, mask = self._encoded(values[at : at + step])
+            row = first + at
+            self._writer.write_chunk(self.dataset, row // step, (row, *(0,) * (values.ndim - 1)), data, mask)
+
+    def _encoded(self, values: Array) -> tuple[Any, int]:
+        full = np.zeros(self.dataset.chunks, values.dtype)
+        full[: len(values)] = values
+        if not self._shuffled:
+            return self._writer.compress(full.tobytes())
+        # HDF5's shuffle filter: first bytes of all values, then second bytes, ... (H5Z_FILTER_SHUFFLE).
+        data, mask = self._writer.compress(full.view("u1").reshape(-1, full.dtype.itemsize).T.tobytes())
+        return data, mask << 1
+
+
+class ScalarWriter:
+    """A column of numbers, booleans or fixed-length strings; a group of values and mask once a value is missing."""
+
+    def __init__(self, writer: ChunkWriter, path: str) -> None:
+        self._writer = writer
+        self._path = path
+        found = writer.file[path]
+        self.nullable = isinstance(found, h5py.Group)
+        self._values = _Appender(writer, found["values"] if self.nullable else found)
+        self._mask = _Appender(writer, found["mask"]) if self.nullable else None
+
+    @classmethod
+    def create(cls, writer: ChunkWriter, path: str, dtype: np.dtype[Any]) -> ScalarWriter:
+        _Appender.create(writer, path, dtype)
+        column = cls(writer, path)
+        column._describe()
+        return column
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self._values.dataset.dtype
+        return dtype
+
+    def fits(self, column: StagedColumn) -> bool:
+        if not isinstance(column, StagedScalars):
+            return False
+        found, mine = column.values.dtype, self.dtype
+        if found.kind == mine.kind:
+            return found.itemsize <= mine.itemsize
+        if mine.kind == "S":
+            return _width(column.values, column.missing) <= mine.itemsize
+        return mine.kind == "f" and _is_exact_as_float(column.values)
+
+    def append(self, column: StagedScalars, staged: StagedFile, base: int) -> None:
+        values = column.values + np.uint64(base) if base else column.values
+        missing = np.isnan(values) if values.dtype.kind == "f" and self.dtype.kind == "S" else column.missing
+        self.extend(_cast(values, missing, self.dtype), missing)
+
+    def extend(self, values: Array, missing: Array | None) -> None:
+        """Appends values; ``missing`` marks those that are none."""
+        if missing is not None and missing.any() and self.dtype.kind != "f":
+            self._make_nullable()
+        if self._mask is not None:
+            self._mask.append(np.zeros(len(values), bool) if missing is None else missing)
+        self._values.append(values)
+
+    def pad(self, rows: int) -> None:
+        if rows:
+            empty = np.full(rows, np.nan) if self.dtype.kind == "f" else np.zeros(rows, self.dtype)
+            self.extend(empty, np.ones(rows, bool))
+
+    def flush(self) -> None:
+        self._values.flush()
+        if self._mask is not None:
+            self._mask.flush()
+
+    def set(self, row: int, value: Any) -> None:
+        self._values.set(row, value)
+
+    def slabs(self) -> Iterator[tuple[Array, Array]]:
+        """Values and mask, some rows at a time."""
+        values, mask = self._values.dataset, self._mask
+        for first in range(0, len(values), _SLAB_ROWS):
+            part = values[first : first + _SLAB_ROWS]
+            yield (
+                part,
+                mask.dataset[first : first + len(part)]
+                if mask
+                else np.isnan(part)
+                if part.dtype.kind == "f"
+                else np.zeros(len(part), bool),
+            )
+
+    def _make_nullable(self) -> None:
+        if self._mask is not None:
+            return
+        self.flush()
+        rows = len(self._values)
+        for name in ("encoding-type", "encoding-version"):
+            del self._writer.file[self._path].attrs[name]
+        self._writer.move(self._path, f"{self._path}/values")
+        self._values = _Appender(self._writer, self._writer.file[f"{self._path}/values"])
+        self._mask = _Appender.create(self._writer, f"{self._path}/mask", np.dtype(bool))
+        self._mask.append(np.zeros(rows, bool))
+        self.nullable = True
+        self._describe()
+
+    def _describe(self) -> None:
+        """AnnData's encodings, so that its reader and pandas take the column as what it is."""
+        kind = {"b": "boolean", "S": "string-array"}.get(self.dtype.kind, "integer")
+        plain = "string-array" if self.dtype.kind == "S" else "array"
+        found = self._writer.file[self._path]
+        if self.nullable:
+            found.attrs.update({"layout": "nullable", "encoding-type": f"nullable-{kind}", "encoding-version": "0.1.0"})
+            found["values"].attrs.update({"encoding-type": plain, "encoding-version": "0.2.0"})
+            found["mask"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        else:
+            found.attrs.update({"encoding-type": plain, "encoding-version": "0.2.0"})
+
+
+class BytesWriter:
+    """A column of bytes of any length: text, encoded files, or pictures of any shape (ragged)."""
+
+    def __init__(self, writer: ChunkWriter, path: str) -> None:
+        self._writer = writer
+        self._path = path
+        group = writer.file[path]
+        self.layout: str = group.attrs["layout"]
+        self._values: h5py.Dataset = group["values"]
+        self._parts = {name: _Appender(writer, group[name]) for name in ("offset", "length", "shape", "dtype", "mask") if name in group}
+
+    @classmethod
+    def create(cls, writer: ChunkWriter, path: str, layout: str, chunk_bytes: int) -> BytesWriter:
+        group = writer.file.create_group(path)
+        group.attrs["layout"] = layout
+        writer.create(f"{path}/values", (), "|u1", (chunk_bytes,), shuffle=False)
+        for name, (dtype, tail) in _PARTS.items():
+            if name in ("offset", "length") or layout == "ragged":
+                _Appender.create(writer, f"{path}/{name}", np.dtype(dtype), tail)
+        return cls(writer, path)
+
+    def fits(self, column: StagedColumn) -> bool:
+        if self.layout == "text" and isinstance(column, StagedScalars):
+            return True
+        layout = "ragged" if self.layout == "ragged" else self.layout
+        return isinstance(column, StagedChunks) and (column.layout if column.layout != "pixels" else "ragged") == layout
+
+    def append(self, column: StagedColumn, staged: StagedFile, base: int) -> None:
+        if isinstance(column, StagedScalars):
+            self.extend_text(*_texts(column.values, column.missing), column.missing)
+            return
+        start = len(self._values)
+        self._append_chunks(staged, column)
+        self._append_mask(len(column.length), column.missing)
+        self._parts["offset"].append(column.offset + np.uint64(start))
+        self._parts["length"].append(column.length)
+        if column.shape is not None and column.dtype is not None:
+            self._parts["shape"].append(column.shape)
+            self._parts["dtype"].append(column.dtype)
+
+    def _append_chunks(self, staged: StagedFile, column: StagedChunks) -> None:
+        size = self._values.chunks[0]
+        first = len(self._values) // size
+        self._values.resize((first + len(column.chunks)) * size, axis=0)
+        for number, (at, stored, mask, crc) in enumerate(column.chunks.tolist(), first):
+            self._writer.write_chunk(self._values, number, (number * size,), staged.read(at, stored), mask, crc)
+
+    def extend_text(self, data: bytes, lengths: Array, missing: Array | None) -> None:
+        """Appends strings that come as bytes end to end: a column of short strings that has become text."""
+        size, start = self._values.chunks[0], len(self._values)
+        self._values.resize(start + -(-len(data) // size) * size, axis=0)
+        for at in range(0, len(data), size):
+            stored, mask = self._writer.compress(data[at : at + size].ljust(size, b"\0"))
+            self._writer.write_chunk(self._values, (start + at) // size, (start + at,), stored, mask)
+        self._append_mask(len(lengths), missing)
+        self._parts["offset"].append(np.cumsum(lengths) - lengths + np.uint64(start))
+        self._parts["length"].append(lengths)
+
+    def take_dense(self, dense: h5py.Dataset, pieces: int) -> None:
+        """Takes over the pictures of a dense dataset."""
+        rows, size, height = len(dense), self._values.chunks[0], dense.chunks[1]
+        self._values.resize(rows * pieces * size, axis=0)
+        for number in range(rows * pieces):
+            mask, data = dense.id.read_direct_chunk((number // pieces, number % pieces * height, 0, 0))
+            self._writer.write_chunk(self._values, number, (number * size,), data, mask)
+        self._parts["offset"].append(np.arange(rows, dtype="<u8") * np.uint64(pieces * size))
+        self._parts["length"].append(np.full(rows, int(np.prod(dense.shape[1:])) * dense.dtype.itemsize, "<u8"))
+        self._parts["shape"].append(np.tile(np.array(dense.shape[1:], "<u4"), (rows, 1)))
+        self._parts["dtype"].append(np.full(rows, dense.dtype.str.encode(), "S4"))
+
+    def _append_mask(self, rows: int, missing: Array | None) -> None:
+        """Called before the other parts grow, so that a mask made now covers the rows before."""
+        if missing is not None and missing.any() and "mask" not in self._parts:
+            self._parts["mask"] = _Appender.create(self._writer, f"{self._path}/mask", np.dtype(bool))
+            self._parts["mask"].append(np.zeros(len(self._parts["offset"]), bool))
+        if "mask" in self._parts:
+            self._parts["mask"].append(np.zeros(rows, bool) if missing is None else missing)
+
+    def pad(self, rows: int) -> None:
+        if rows:
+            self._append_mask(rows, np.ones(rows, bool))
+            for name in self._parts.keys() - {"mask"}:
+                part = self._parts[name].dataset
+                self._parts[name].append(np.zeros((rows, *part.shape[1:]), part.dtype))
+
+    def flush(self) -> None:
+        for part in self._parts.values():
+            part.flush()
+
+
+_PARTS: dict[str, tuple[str, tuple[int, ...]]] = {"offset": ("<u8", ()), "length": ("<u8", ()), "shape": ("<u4", (3,)), "dtype": ("S4", ())}
+
+
+class DenseWriter:
+    """A column of pictures of one shape and dtype: (rows, height, width, channels)."""
+
+    def __init__(self, writer: ChunkWriter, path: str) -> None:
+        self._writer = writer
+        self.path = path
+        self.dataset: h5py.Dataset = writer.file[path]
+
+    @classmethod
+    def create(cls, writer: ChunkWriter, path: str, layout: PixelLayout) -> DenseWriter:
+        height, width, channels = layout.shape
+        dataset = writer.create(path, layout.shape, layout.dtype, (1, layout.chunk_height, width, channels), shuffle=False)
+        dataset.attrs["layout"] = "dense"
+        dataset.attrs.update(_image_attributes(channels))
+        return cls(writer, path)
+
+    @property
+    def chunk_bytes(self) -> int:
+        return math.prod(self.dataset.chunks) * int(self.dataset.dtype.itemsize)
+
+    @property
+    def pieces(self) -> int:
+        """Chunks of one picture."""
+        return math.ceil(self.dataset.shape[1] / self.dataset.chunks[1])
+
+    def fits(self, column: StagedColumn) -> bool:
+        if not isinstance(column, StagedChunks) or column.layout != "pixels" or column.shape is None or column.dtype is None:
+            return False
+        return bool((column.shape == self.dataset.shape[1:]).all() and (column.dtype == self.dataset.dtype.str.encode()).all())
+
+    def append(self, column: StagedChunks, staged: StagedFile, base: int) -> None:
+        row = len(self.dataset)
+        self.dataset.resize(row + len(column.length), axis=0)
+        pieces, height = self.pieces, self.dataset.chunks[1]
+        for number, (at, stored, mask, crc) in enumerate(column.chunks.tolist(), row * pieces):
+            place = (number // pieces, number % pieces * height, 0, 0)
+            self._writer.write_chunk(self.dataset, number, place, staged.read(at, stored), mask, crc)
+
+    def pad(self, rows: int) -> None:
+        """Pictures of a class are all of one medium, so none is ever without pixels, but the rows before the first."""
+        if rows:
+            raise OutputError(f"{self.path}: found {rows} rows without a picture, expected one a row; use another class for other media")
+
+    def flush(self) -> None:
+        pass
+
+    def to_ragged(self) -> BytesWriter:
+        """The same pictures as a ragged column: their chunks are moved as they are, because both cut them alike."""
+        old = f"{self.path} dense"
+        self._writer.move(self.path, old)
+        dense = self._writer.file[old]
+        ragged = BytesWriter.create(self._writer, self.path, "ragged", self.chunk_bytes)
+        ragged.take_dense(dense, self.pieces)
+        self._writer.remove(old)
+        return ragged
+
+
+def open_column(writer: ChunkWriter, path: str) -> ColumnWriter:
+    layout = writer.file[path].attrs.get("layout", "plain")
+    return _OPENERS[layout](writer, path)
+
+
+_OPENERS: dict[str, Callable[[Writer, str], ColumnWriter]] = {
+    "plain": ScalarWriter,
+    "nullable": ScalarWriter,
+    "dense": DenseWriter,
+    "ragged": BytesWriter,
+    "text": BytesWriter,
+    "encoded": BytesWriter,
+}
+
+
+def create_column(writer: ChunkWriter, path: str, column: StagedColumn, layout: PixelLayout | None) -> ColumnWriter:
+    if isinstance(column, StagedScalars):
+        return ScalarWriter.create(writer, path, _stored_type(column.values.dtype))
+    if column.layout != "pixels":
+        return BytesWriter.create(writer, path, column.layout, column.chunk_bytes)
+    if layout is None:
+        raise OutputError(f"{path}: no pixel layout was decided for this class")
+    if layout.shape:
+        dense = DenseWriter.create(writer, path, layout)
+        return dense if dense.fits(column) else dense.to_ragged()
+    return BytesWriter.create(writer, path, "ragged", layout.chunk_bytes)
+
+
+def _stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Strings get room to grow, in steps of 8 bytes, so that a slightly longer one later does not rewrite the column."""
+    return np.dtype(f"S{-(-dtype.itemsize // 8) * 8}") if dtype.kind == "S" else dtype
+
+
+def changed_column(writer: ChunkWriter, path: str, old: ColumnWriter, column: StagedColumn) -> ColumnWriter:
+    """The column rewritten as a type that takes both what it holds and what comes.
+
+    Dense pictures become ragged; integers become floats while that is exact, anything else becomes strings, and strings text.
+    Raises OutputError for other changes.
+    """
+    if isinstance(old, DenseWriter) and isinstance(column, StagedChunks) and column.layout == "pixels":
+        return old.to_ragged()
+    if not isinstance(old, ScalarWriter) or (isinstance(column, StagedChunks) and column.layout != "text"):
+        found = column.layout if isinstance(column, StagedChunks) else str(column.values.dtype)
+        raise OutputError(
+            f"{path}: found {found} values, expected what the column holds; use another output, or the configuration it was made with"
+        )
+    target = _common_type(old, column)
+    temporary = f"{path} changing"
+    new: ColumnWriter
+    if target is None:
+        new = text = BytesWriter.create(writer, temporary, "text", TEXT_CHUNK_BYTES)
+        for values, missing in old.slabs():
+            text.extend_text(*_texts(values, missing), missing)
+    else:
+        new = scalars = ScalarWriter.create(writer, temporary, target)
+        for values, missing in old.slabs():
+            scalars.extend(_cast(values, missing, target), missing)
+    new.flush()
+    writer.remove(path)
+    writer.move(temporary, path)
+    return open_column(writer, path)
+
+
+def _common_type(old: ScalarWriter, column: StagedColumn) -> np.dtype[Any] | None:
+    """The type that takes both without loss; None for text."""
+    if not isinstance(column, StagedScalars):
+        return None
+    found, parts = column.values.dtype, [(column.values, column.missing), *old.slabs()]
+    if found.kind == old.dtype.kind:
+        return _stored_type(np.promote_types(found, old.dtype))
+    if found.kind in "iuf" and old.dtype.kind in "iuf" and all(_is_exact_as_float(values) for values, _ in parts):
+        return np.dtype("<f8")
+    width = max(_width(values, missing) for values, missing in parts)
+    return _stored_type(np.dtype(f"S{width}")) if width <= STRING_BYTES else None
+
+
+def _is_exact_as_float(values: Array) -> bool:
+    return values.dtype.kind == "f" or (values.dtype.kind in "iu" and bool((np.abs(values) <= _EXACT).all()))
+
+
+def _cast(values: Array, missing: Array | None, dtype: np.dtype[Any]) -> Array:
+    """Values as another type; numbers become the strings that CSV would write, and missing ones become empty or NaN."""
+    if dtype.kind == "S" and values.dtype.kind != "S":
+        return np.array(_strings(values, missing), dtype)
+    cast = values.astype(dtype)
+    if dtype.kind == "f" and missing is not None:
+        cast[missing] = np.nan
+    return cast
+
+
+def _strings(values: Array, missing: Array | None) -> list[bytes]:
+    texts = [_STRINGS[values.dtype.kind](value) for value in values.tolist()]
+    if missing is None:
+        return texts
+    return [b"" if gone else text for text, gone in zip(texts, missing, strict=True)]
+
+
+_STRINGS: dict[str, Callable[[Any], bytes]] = {
+    "S": bytes,
+    "b": lambda value: b"true" if value else b"false",
+    "i": lambda value: str(value).encode(),
+    "u": lambda value: str(value).encode(),
+    "f": lambda value: repr(value).encode(),
+}
+
+
+def _texts(values: Array, missing: Array | None) -> tuple[bytes, Array]:
+    """Strings end to end, and their lengths."""
+    texts = _strings(values, missing)
+    return b"".join(texts), np.fromiter(map(len, texts), "<u8", len(texts))
+
+
+def _width(values: Array, missing: Array | None) -> int:
+    return max(map(len, _strings(values, missing)), default=1)
+
+
+def _image_attributes(channels: int) -> dict[str, Any]:
+    """HDF5 Image and Palette Specification 1.2, section 2: by these viewers show the last axes as pictures."""
+    colour = {"IMAGE_SUBCLASS": np.bytes_(b"IMAGE_TRUECOLOR"), "INTERLACE_MODE": np.bytes_(b"INTERLACE_PIXEL")}
+    grey = {"IMAGE_SUBCLASS": np.bytes_(b"IMAGE_GRAYSCALE")}
+    return {"CLASS": np.bytes_(b"IMAGE"), "IMAGE_VERSION": np.bytes_(b"1.2"), **(colour if channels >= 3 else grey)}

@@ -1,0 +1,191 @@
+"""One ingest in a process of its own, with start-up told apart: archive in, seconds of its parts out, as JSON.
+
+    python -m tests.benchmarks.one_run direct|prefect ARCHIVE OUTPUT [--config FILE] [--profile FILE]
+
+Start-up ends when every worker has imported all it needs: before the first batch is submitted they meet, and only then does the clock of
+`Ingest.run` start. It runs until the output has its name and is synced to the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from h5dat_lib.pipeline import Report
+
+_STARTED = time.monotonic()
+
+
+def meet(folder: str, workers: int, modules: list[str]) -> None:
+    """Imports what a worker will need, then waits until as many workers have done so."""
+    import importlib
+
+    for name in modules:
+        importlib.import_module(name)
+    (Path(folder) / str(os.getpid())).touch()
+    while len(os.listdir(folder)) < workers:
+        time.sleep(0.005)
+
+
+def warm(pool: Executor, workers: int, modules: list[str]) -> None:
+    """Returns when all workers of the pool are ready."""
+    with tempfile.TemporaryDirectory() as folder:
+        for future in [pool.submit(meet, folder, workers, modules) for _ in range(workers)]:
+            future.result()
+
+
+class Clock:
+    """Seconds and calls of functions that are wrapped, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+
+    def wrap(self, owner: Any, name: str, label: str) -> None:
+        plain = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            before = time.perf_counter()
+            try:
+                return plain(*args, **kwargs)
+            finally:
+                self.seconds[label] += time.perf_counter() - before
+                self.calls[label] += 1
+
+        setattr(owner, name, timed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("way", choices=("direct", "prefect"))
+    parser.add_argument("archive")
+    parser.add_argument("output")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--profile", help="cProfile of the main process from the clock's start")
+    parser.add_argument("--unwarmed", action="store_true", help="leave start-up as it is, for memory")
+    options = parser.parse_args()
+    clock = _clock(options.profile)
+    report = _WAYS[options.way](options)
+    _print(clock, report)
+
+
+def _clock(profile: str | None) -> Clock:
+    from h5dat_lib.commit import Output
+    from h5dat_lib.pipeline import Ingest
+    from h5dat_lib.writer import Writer
+
+    clock = Clock()
+    if profile:
+        _profile(Ingest, profile)
+    else:
+        clock.wrap(Writer, "write_chunk", "chunks")
+        clock.wrap(Writer, "flush", "flush")
+    clock.wrap(Ingest, "__enter__", "planning")
+    clock.wrap(Ingest, "run", "run")
+    clock.wrap(Output, "commit", "commit")
+    clock.wrap(Output, "end_run", "end_run")
+    clock.wrap(Output, "publish", "publish")
+    clock.wrap(os, "fsync", "fsync")
+    return clock
+
+
+def _profile(owner: Any, file: str) -> None:
+    plain = owner.run
+
+    def profiled(*args: Any, **kwargs: Any) -> Any:
+        profile = cProfile.Profile()
+        try:
+            return profile.runcall(plain, *args, **kwargs)
+        finally:
+            profile.dump_stats(file)
+
+    owner.run = profiled
+
+
+def _direct(options: argparse.Namespace) -> Report:
+    from h5dat_lib.config import load
+    from h5dat_lib.pipeline import Ingest, worker_pool
+    from h5dat_lib.stage import stage
+
+    config = load(options.config, workers=2)
+    with worker_pool(config) as pool:
+        if not options.unwarmed:
+            warm(pool, config.worker_count, ["h5dat_lib.stage"])
+        with Ingest(options.archive, options.output, config) as run:
+            return run.run(lambda batch: pool.submit(stage, batch), run.commit)
+
+
+def _through_prefect(options: argparse.Namespace) -> Report:
+    from flows.local import ingest
+    from h5dat_lib.config import load
+    from h5dat_lib.pipeline import Ingest
+
+    config = load(options.config, workers=2)
+    if not options.unwarmed:
+        _warm_before_run(Ingest, config.worker_count)
+    return ingest(options.archive, options.output, config)
+
+
+def _warm_before_run(owner: Any, workers: int) -> None:
+    """Has Prefect's pool of processes warmed as it is opened, which the flow does right before `Ingest.run`."""
+    plain = owner.__enter__
+
+    def enter(self: Any) -> Any:
+        from prefect.task_runners import ProcessPoolTaskRunner
+
+        if not hasattr(ProcessPoolTaskRunner, "warmed"):
+            _warm_on_enter(ProcessPoolTaskRunner, workers)
+        return plain(self)
+
+    owner.__enter__ = enter
+
+
+def _warm_on_enter(runner: Any, workers: int) -> None:
+    plain: Callable[[Any], Any] = runner.__enter__
+
+    def enter(self: Any) -> Any:
+        entered = plain(self)
+        warm(self._executor, workers, ["h5dat_lib.stage", "prefect.task_engine", "tasks.batches"])
+        return entered
+
+    runner.__enter__ = enter
+    runner.warmed = True
+
+
+_WAYS: dict[str, Callable[[argparse.Namespace], Any]] = {"direct": _direct, "prefect": _through_prefect}
+
+
+def _print(clock: Clock, report: Any) -> None:
+    seconds = dict(clock.seconds)
+    found = {
+        "members": report.members,
+        "rows": report.rows,
+        "rejects": report.rejects,
+        "bytes": report.bytes,
+        "batches": report.batches,
+        "total": time.monotonic() - _STARTED,
+        "seconds": seconds,
+        "calls": dict(clock.calls),
+        "main_cpu": time.process_time(),
+        "worker_cpu": sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]),
+        "peak_main_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""Columns in the file: what is appended in any pieces is what is read, and a column's type changes when it must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from h5dat_lib.columns import Arrays, Block, Bytes, Column, Pairs, Scalars, Strings
+from h5dat_lib.config import Compression
+from h5dat_lib.errors import MemberError, OutputError
+from h5dat_lib.layout import PixelLayout
+from h5dat_lib.pack import TablePacker
+from h5dat_lib.read_columns import open_column
+from h5dat_lib.staged import StagedFile, StageWriter
+from h5dat_lib.writer import Writer
+
+RAGGED = PixelLayout(4096)
+COMPRESSIONS = [Compression(), Compression(level=3), Compression(filter="none")]
+
+
+def written(
+    folder: Path,
+    batches: Sequence[Sequence[Block]],
+    layout: PixelLayout = RAGGED,
+    compression: Compression = Compression(),
+    transactions: bool = True,
+) -> h5py.File:
+    """A file with one table ``t``: each batch staged for itself, and committed in a transaction of its own, or all in one."""
+    path = folder / "t.h5"
+    h5py.File(path, "w", libver=("v110", "v110")).close()
+    staged = [_staged(folder / f"{number}.stage", blocks, layout, compression) for number, blocks in enumerate(batches)]
+    for group in [[one] for one in staged] if transactions else [staged]:
+        with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+            writer = Writer(file, compression, {"t": layout})
+            for one in group:
+                with StagedFile(one) as opened:
+                    writer.append(opened, {})
+            writer.flush()
+    return h5py.File(path)
+
+
+def _staged(path: Path, blocks: Sequence[Block], layout: PixelLayout, compression: Compression) -> Path:
+    with StageWriter(path) as out:
+        packer = TablePacker("t", out, compression, layout)
+        for block in blocks:
+            packer.add(block)
+        packer.seal()
+        out.finish()
+    return path
+
+
+def read(file: h5py.File, column: str) -> Any:
+    """A whole column, as Python values where it has missing ones."""
+    values = open_column(file["t"][column], file["t"].attrs)[:]
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+def strings(*values: str | None) -> Strings:
+    encoded = [(value or "").encode() for value in values]
+    missing = np.array([value is None for value in values])
+    return Strings(b"".join(encoded), np.array([len(value) for value in encoded], "<u8"), missing if missing.any() else None)
+
+
+def integers(*values: int | None) -> Scalars:
+    missing = np.array([value is None for value in values])
+    return Scalars([value or 0 for value in values], "<i8", missing if missing.any() else None)
+
+
+def floats(*values: float) -> Scalars:
+    return Scalars(list(values), "<f8")
+
+
+def booleans(*values: bool) -> Scalars:
+    return Scalars(list(values), "|b1")
+
+
+def block(**columns: Column) -> Block:
+    lengths = {len(column.lengths) if isinstance(column, Strings) else len(column.values) for column in columns.values()}
+    [rows] = lengths
+    return Block(rows, columns)
+
+
+_PICTURES = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4]), st.sampled_from(["|u1", "<u2", "<f4"])), max_size=12
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(_PICTURES, min_size=1, max_size=4), st.sampled_from(COMPRESSIONS), st.booleans(), st.integers(0, 2**32))
+def test_pictures_of_any_shape_and_type_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[Any], compression: Compression, transactions: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pictures = [[(rng.integers(0, 200, (h, w, c)) * (rng.random() < 0.8)).astype(kind) for h, w, c, kind in batch] for batch in batches]
+    blocks = [[block(pixels=Arrays([picture])) for picture in batch] for batch in pictures]
+    if not any(pictures):
+        return
+    with written(tmp_path_factory.mktemp("t"), blocks, RAGGED, compression, transactions) as file:
+        found = read(file, "pixels")
+    expected = [picture for batch in pictures for picture in batch]
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 3), (700, 300, 3), (1, 1, 1), (513, 512, 1)])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_pictures_of_one_shape_are_a_dense_dataset(tmp_path: Path, shape: tuple[int, ...], compression: Compression) -> None:
+    from h5dat_lib.config import ImageOptions
+    from h5dat_lib.layout import pixel_layout
+
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 9, shape).astype("u1") for _ in range(5)]
+    layout = pixel_layout([(shape, "|u1")], ImageOptions())
+    with written(tmp_path, [[block(pixels=Arrays([picture]))] for picture in pictures], layout, compression) as file:
+        assert file["t/pixels"].shape == (5, *shape)
+        assert np.array_equal(file["t/pixels"][:], np.stack(pictures))
+        assert file["t/pixels"].attrs["CLASS"] == b"IMAGE"
+
+
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_a_dense_column_becomes_ragged_when_another_shape_comes(tmp_path: Path, place: int) -> None:
+    from h5dat_lib.config import ImageOptions
+    from h5dat_lib.layout import pixel_layout
+
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 99, (500, 300, 3)).astype("u1") for _ in range(5)]
+    pictures.insert(place, rng.integers(0, 99, (20, 700, 1)).astype("u1"))
+    layout = pixel_layout([((500, 300, 3), "|u1")], ImageOptions())
+    with written(tmp_path, [[block(pixels=Arrays([picture]))] for picture in pictures], layout) as file:
+        assert file["t/pixels"].attrs["layout"] == "ragged"
+        for found, expected in zip(read(file, "pixels"), pictures, strict=True):
+            assert np.array_equal(found, expected)
+        assert set(file["lineage/checksums/t/pixels"]) == {"values", "offset", "length", "shape", "dtype"}
+
+
+def test_a_strictly_dense_column_refuses_another_shape(tmp_path: Path) -> None:
+    layout = PixelLayout(12, (2, 2, 3), "|u1", strict=True)
+    with pytest.raises(MemberError, match=r"found \(1, 2, 3\) uint8, expected \(2, 2, 3\)"):
+        _staged(tmp_path / "s", [block(pixels=Arrays([np.zeros((1, 2, 3), "u1")]))], layout, Compression())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.binary(max_size=90_000) | st.binary(max_size=20), max_size=8), min_size=1, max_size=4),
+    st.sampled_from(["text", "encoded"]),
+)
+def test_bytes_of_any_length_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], layout: Any
+) -> None:
+    blocks = [[Block(len(values), {"x": Bytes(values, layout)})] for values in batches]
+    with written(tmp_path_factory.mktemp("t"), blocks) as file:
+        column = file["t/x"]
+        found = [column["values"][at : at + size].tobytes() for at, size in zip(column["offset"][:], column["length"][:], strict=True)]
+    assert found == [value for values in batches for value in values]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.none() | st.text(max_size=12), max_size=40), min_size=1, max_size=5), st.booleans())
+def test_strings_come_back_with_missing_ones_told_apart(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[str | None]], transactions: bool
+) -> None:
+    clean = [[value.encode("utf-8", "ignore").decode() if value is not None else None for value in values] for values in batches]
+    with written(tmp_path_factory.mktemp("t"), [[block(x=strings(*values))] for values in clean], transactions=transactions) as file:
+        assert read(file, "x") == [value for values in clean for value in values]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=30), min_size=1, max_size=5), st.booleans())
+def test_integers_come_back_with_missing_ones_told_apart(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[int | None]], transactions: bool
+) -> None:
+    with written(tmp_path_factory.mktemp("t"), [[block(x=integers(*values))] for values in batches], transactions=transactions) as file:
+        assert read(file, "x") == [value for values in batches for value in values]
+
+
+def test_more_numbers_than_a_chunk_are_appended_in_any_pieces(tmp_path: Path) -> None:
+    values = np.arange(100_000)
+    pieces = np.split(values, [1, 8191, 8192, 8193, 30_000, 30_001, 65_536])
+    with written(tmp_path, [[block(x=Scalars(piece, "<i8"))] for piece in pieces]) as file:
+        assert np.array_equal(file["t/x"][:], values)
+        assert len(file["lineage/checksums/t/x"]) == -(-100_000 // file["t/x"].chunks[0])
+
+
+LONG = "long " * 100
+
+
+@pytest.mark.parametrize(
+    ("batches", "expected", "kind"),
+    [
+        ([integers(1, 2), floats(2.5)], [1.0, 2.0, 2.5], "float64"),
+        ([floats(2.5), integers(1, 2)], [2.5, 1.0, 2.0], "float64"),
+        ([integers(1, None), floats(2.5)], [1.0, None, 2.5], "float64"),
+        ([integers(2**53 + 1), floats(2.5)], [str(2**53 + 1), "2.5"], "string"),
+        ([integers(7), strings("x")], ["7", "x"], "string"),
+        ([strings("x"), integers(7, None)], ["x", "7", None], "string"),
+        ([booleans(True, False), strings("x")], ["true", "false", "x"], "string"),
+        ([booleans(True), integers(1)], ["true", "1"], "string"),
+        ([floats(1.5, float("nan")), strings("x")], ["1.5", None, "x"], "string"),
+        ([strings("a", None), strings("a longer string")], ["a", None, "a longer string"], "string"),
+        ([strings("a", None), strings(LONG)], ["a", None, LONG], "text"),
+        ([strings(LONG), strings("a", None), strings(LONG)], [LONG, "a", None, LONG], "text"),
+        ([integers(1, None), strings(LONG, None)], ["1", None, LONG, None], "text"),
+        ([strings(LONG), integers(1, None)], [LONG, "1", None], "text"),
+        ([strings("nul\0"), strings("a")], ["nul\0", "a"], "text"),
+    ],
+)
+@pytest.mark.parametrize("transactions", [True, False])
+def test_a_column_changes_to_the_type_that_holds_both(
+    tmp_path: Path, batches: list[Column], expected: list[Any], kind: str, transactions: bool
+) -> None:
+    with written(tmp_path, [[block(x=column)] for column in batches], transactions=transactions) as file:
+        found = read(file, "x")
+        if kind == "float64":
+            found = [None if value is None or np.isnan(value) else value for value in found]
+        assert found == expected
+        column = open_column(file["t/x"], {})
+        assert kind in (column.layout, column.describe()["dtype"])
+        assert len(column) == len(expected) == file["t"].attrs["rows"]
+
+
+def test_columns_that_some_rows_lack_have_missing_values_there(tmp_path: Path) -> None:
+    batches = [[block(a=integers(1), b=strings("x"))], [block(b=strings("y"), c=floats(0.5))], [block(a=integers(3), d=strings(LONG))]]
+    with written(tmp_path, batches) as file:
+        assert read(file, "a") == [1, None, 3]
+        assert read(file, "b") == ["x", "y", None]
+        assert [None if np.isnan(value) else value for value in read(file, "c")] == [None, 0.5, None]
+        assert read(file, "d") == [None, None, LONG]
+        assert list(file["t"].attrs["columns"]) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "", "_member", "values", "mask", "100%", "ü", "a\0b", "%2F", "t" * 300])
+def test_any_column_name_can_be_stored(tmp_path: Path, name: str) -> None:
+    from h5dat_lib.columns import column_name
+
+    with written(tmp_path, [[Block(1, {name: integers(5)})]]) as file:
+        [link] = file["t"].attrs["columns"]
+        assert column_name(link) == name and file["t"][link][0] == 5
+
+
+def test_pairs_point_at_their_rows_and_keys_across_batches(tmp_path: Path) -> None:
+    def documents(*keys: str) -> Block:
+        pairs = Pairs(list(range(len(keys))), list(keys), [key.upper().encode() for key in keys], [0] * len(keys))
+        return Block(len(keys), {"document": Bytes([b"{}"] * len(keys), "text")}, pairs)
+
+    with written(tmp_path, [[documents("a", "b"), documents("a")], [documents("b", "c")]]) as file:
+        keys = open_column(file["t/_keys/key"], {})
+        assert file["t/_pairs/row"][:].tolist() == [0, 1, 2, 3, 4]
+        assert [keys[int(key)] for key in file["t/_pairs/key"][:]] == ["a", "b", "a", "b", "c"]
+        assert open_column(file["t/_pairs/value"], {})[:] == ["A", "B", "A", "B", "C"]
+
+
+def test_decoded_and_encoded_pictures_do_not_mix(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="t/x: found encoded values"):
+        written(tmp_path, [[block(x=Arrays([np.zeros((1, 1, 1), "u1")]))], [Block(1, {"x": Bytes([b"x"], "encoded")})]])
+
+
+def test_anndata_reads_the_columns_of_a_table_as_a_dataframe(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    columns: Mapping[str, Column] = {
+        "_member": Scalars([0, 0, 1], "<u8"),
+        "n": integers(1, None, 3),
+        "x": floats(0.5, float("nan"), 1.5),
+        "name": strings("a", None, "ü"),
+        "ok": booleans(True, False, True),
+        "body": strings(LONG, "b", "c"),
+    }
+    with written(tmp_path, [[Block(3, columns)]]) as file:
+        frame = anndata.io.read_elem(file["t"])
+    assert frame["n"].isna().tolist() == [False, True, False] and frame["n"].dropna().tolist() == [1, 3]
+    assert frame["name"].dropna().tolist() == ["a", "ü"]
+    assert frame["ok"].tolist() == [True, False, True]
+    assert list(frame.columns) == ["n", "x", "name", "ok"]
+
+
+def test_chunks_that_do_not_shrink_are_stored_as_they_are(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 1)).astype("u1")
+    with written(tmp_path, [[block(pixels=Arrays([noise]))]]) as file:
+        mask, data = file["t/pixels/values"].id.read_direct_chunk((0,))
+        assert mask == 1 and data == noise.tobytes()
+        assert np.array_equal(read(file, "pixels")[0], noise)
