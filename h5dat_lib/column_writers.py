@@ -158,7 +158,7 @@ class ScalarWriter:
 
     def append(self, column: StagedScalars, staged: StagedFile, base: int) -> None:
         values = column.values + np.uint64(base) if base else column.values
-        missing = np.isnan(values) if values.dtype.kind == "f" and self.dtype.kind == "S" else column.missing
+        missing = _no_numbers(values) if column.missing is None and self.dtype.kind == "S" else column.missing
         self.extend(_cast(values, missing, self.dtype), missing)
 
     def extend(self, values: Array, missing: Array | None) -> None:
@@ -187,14 +187,7 @@ class ScalarWriter:
         values, mask = self._values.dataset, self._mask
         for first in range(0, len(values), _SLAB_ROWS):
             part = values[first : first + _SLAB_ROWS]
-            yield (
-                part,
-                mask.dataset[first : first + len(part)]
-                if mask
-                else np.isnan(part)
-                if part.dtype.kind == "f"
-                else np.zeros(len(part), bool),
-            )
+            yield part, mask.dataset[first : first + len(part)] if mask else _no_numbers(part)
 
     def _make_nullable(self) -> None:
         if self._mask is not None:
@@ -326,7 +319,7 @@ class DenseWriter:
 
     @classmethod
     def create(cls, writer: ChunkWriter, path: str, layout: PixelLayout) -> DenseWriter:
-        height, width, channels = layout.shape
+        _, width, channels = layout.shape
         dataset = writer.create(path, layout.shape, layout.dtype, (1, layout.chunk_height, width, channels), shuffle=False)
         dataset.attrs["layout"] = "dense"
         dataset.attrs.update(_image_attributes(channels))
@@ -334,12 +327,14 @@ class DenseWriter:
 
     @property
     def chunk_bytes(self) -> int:
-        return math.prod(self.dataset.chunks) * int(self.dataset.dtype.itemsize)
+        size: int = math.prod(self.dataset.chunks) * self.dataset.dtype.itemsize
+        return size
 
     @property
     def pieces(self) -> int:
         """Chunks of one picture."""
-        return math.ceil(self.dataset.shape[1] / self.dataset.chunks[1])
+        pieces: int = math.ceil(self.dataset.shape[1] / self.dataset.chunks[1])
+        return pieces
 
     def fits(self, column: StagedColumn) -> bool:
         if not isinstance(column, StagedChunks) or column.layout != "pixels" or column.shape is None or column.dtype is None:
@@ -378,7 +373,7 @@ def open_column(writer: ChunkWriter, path: str) -> ColumnWriter:
     return _OPENERS[layout](writer, path)
 
 
-_OPENERS: dict[str, Callable[[Writer, str], ColumnWriter]] = {
+_OPENERS: dict[str, Callable[[ChunkWriter, str], ColumnWriter]] = {
     "plain": ScalarWriter,
     "nullable": ScalarWriter,
     "dense": DenseWriter,
@@ -416,9 +411,7 @@ def changed_column(writer: ChunkWriter, path: str, old: ColumnWriter, column: St
         return old.to_ragged()
     if not isinstance(old, ScalarWriter) or (isinstance(column, StagedChunks) and column.layout != "text"):
         found = column.layout if isinstance(column, StagedChunks) else str(column.values.dtype)
-        raise OutputError(
-            f"{path}: found {found} values, expected what the column holds; use another output, or the configuration it was made with"
-        )
+        raise OutputError(f"{path}: found {found} values, expected what the column holds; use another output or its configuration")
     target = _common_type(old, column)
     temporary = f"{path} changing"
     new: ColumnWriter
@@ -447,6 +440,11 @@ def _common_type(old: ScalarWriter, column: StagedColumn) -> np.dtype[Any] | Non
         return np.dtype("<f8")
     width = max(_width(values, missing) for values, missing in parts)
     return _stored_type(np.dtype(f"S{width}")) if width <= STRING_BYTES else None
+
+
+def _no_numbers(values: Array) -> Array:
+    """Where a column without a mask has no value: NaN among floats."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
 
 
 def _is_exact_as_float(values: Array) -> bool:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from numpy.typing import NDArray
 
 CHUNK_BYTES = 256 << 10
-"""Most bytes of one chunk before compression. Deflated pictures then leave 3 % of a 1 MiB page unused, instead of 14 % to 20 % with larger chunks."""
+"""Most bytes of one chunk before compression: deflated pictures then leave 3 % of a 1 MiB page unused, larger chunks 14 % to 20 %."""
 TEXT_CHUNK_BYTES = 64 << 10
 """Bytes of a chunk of text: reading one short string inflates no more."""
 SCALAR_CHUNK_BYTES = 64 << 10

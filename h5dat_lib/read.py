@@ -153,7 +153,7 @@ class Table:
             raise AttributeError(exc.args[0]) from exc
 
     def describe(self) -> dict[str, Any]:
-        """name, rows, key/value pairs, bytes on disk, and each column with layout, shape of a value (null where it varies), dtype and bytes."""
+        """name, rows, key/value pairs, bytes on disk, and each column with layout, shape of a value (None: varies), dtype and bytes."""
         columns = [{"name": name, **self[name].describe()} for name in self.columns]
         pairs = [self._file[f"{self.class_name}/{part}"].describe() for part in ("_pairs", "_keys") if part in self._group]
         return {

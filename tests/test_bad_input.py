@@ -254,7 +254,8 @@ def test_a_full_file_system_is_said_to_be_full(tmp_path: Path, threads: Path) ->
     disk = tmp_path / "disk"
     disk.mkdir()
     archive = make_zip(tmp_path / "a.zip", {f"{n}.bmp": picture(300, 300, n, format="BMP") for n in range(30)})
-    script = f"mount -t tmpfs -o size=6m none {disk} && exec {sys.executable} -m flows.cli ingest {archive} -o {disk}/out.h5 --direct -c {threads}"
+    command = f"{sys.executable} -m flows.cli ingest {archive} -o {disk}/out.h5 --direct -c {threads}"
+    script = f"mount -t tmpfs -o size=6m none {disk} && exec {command}"
     unshare = shutil.which("unshare")
     if not unshare or subprocess.run([unshare, "-rm", "mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a file system")

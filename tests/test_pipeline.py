@@ -236,7 +236,7 @@ def test_an_interrupted_run_leaves_a_readable_output_and_goes_on_from_there(tmp_
 
 def test_two_runs_into_one_output_do_not_mix(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", {"a.txt": b"x"})
-    with Ingest(archive, tmp_path / "out.h5", config()), pytest.raises(OutputError, match="another ingest is writing it .process"):
+    with Ingest(archive, tmp_path / "out.h5", config()), pytest.raises(OutputError, match=r"another ingest is writing it \(process"):
         Ingest(archive, tmp_path / "out.h5", config()).__enter__()
 
 

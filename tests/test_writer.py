@@ -22,14 +22,15 @@ from h5dat_lib.staged import StagedFile, StageWriter
 from h5dat_lib.writer import Writer
 
 RAGGED = PixelLayout(4096)
-COMPRESSIONS = [Compression(), Compression(level=3), Compression(filter="none")]
+DEFLATE = Compression()
+COMPRESSIONS = [DEFLATE, Compression(level=3), Compression(filter="none")]
 
 
 def written(
     folder: Path,
     batches: Sequence[Sequence[Block]],
     layout: PixelLayout = RAGGED,
-    compression: Compression = Compression(),
+    compression: Compression = DEFLATE,
     transactions: bool = True,
 ) -> h5py.File:
     """A file with one table ``t``: each batch staged for itself, and committed in a transaction of its own, or all in one."""
