@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -15,6 +16,8 @@ from h5dat_lib.columns import column_name
 from h5dat_lib.lineage import CHECKSUMS, LINEAGE
 from h5dat_lib.read import File
 from h5dat_lib.read import open as open_file
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,20 @@ def _located(file: File, name: str, place: tuple[int, ...], reason: str) -> Mism
     link, _, part = name[len(table) + 1 :].partition("/")
     dataset = file.hdf5[name]
     first, last = place[0], min(place[0] + dataset.chunks[0], len(dataset)) - 1
-    if part == "values" and "offset" in file.hdf5[f"{table}/{link}"]:
-        first, last = _rows_of_bytes(file.hdf5[f"{table}/{link}"], first, last)
-    return Mismatch(table, column_name(link) if link[:1] != "_" else link, first, last, _member(file, table, first), reason)
+    column = file.hdf5[f"{table}/{link}"]
+    if part == "values" and "offset" in column:
+        all_rows = (0, int(file.hdf5[table].attrs["rows"]) - 1)
+        first, last = _unless_damaged(partial(_rows_of_bytes, column, first, last), all_rows)
+    member = _unless_damaged(partial(_member, file, table, first), "")
+    return Mismatch(table, column_name(link) if link[:1] != "_" else link, first, last, member, reason)
+
+
+def _unless_damaged(find: Callable[[], T], otherwise: T) -> T:
+    """What ``find`` gives, or ``otherwise`` where what it reads is damaged, too: that is named by a mismatch of its own."""
+    try:
+        return find()
+    except (OSError, ValueError, IndexError):
+        return otherwise
 
 
 def _parents(name: str) -> Iterator[str]:

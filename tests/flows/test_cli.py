@@ -1,0 +1,175 @@
+"""The command line: documented words, stable JSON keys, exit codes, no control codes outside a terminal, quick answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ran, make_zip, picture
+
+Run = Callable[..., Ran]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    members = {"a.png": picture(), "b.json": b'{"a": 1}', "bad.json": b"{", "c.csv": b"n,s\n1,x\n2,y\n"}
+    return make_zip(tmp_path / "a.zip", members)
+
+
+def test_ingest_prints_a_summary_of_what_it_made(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    assert ran.code == 0 and ran.err == ""
+    assert "4 members -> 4 rows, 1 rejects" in ran.out
+    assert re.search(r"images +1 ", ran.out) and re.search(r"n +plain +int64", ran.out)
+    assert "\x1b" not in ran.out
+
+
+def test_ingest_as_json_has_the_documented_keys(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads, "--json")
+    report = json.loads(ran.out)
+    assert {"members": 4, "rows": 4, "rejects": 1}.items() <= report.items()
+    assert set(report) == {"output", "run", "members", "rows", "rejects", "bytes", "batches", "skipped", "seconds", "damaged"}
+    assert ran.err == ""
+
+
+def test_quiet_prints_nothing(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads, "--quiet")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def test_the_same_again_says_in_one_line_that_there_is_nothing_to_do(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    assert ran.code == 0 and ran.out.count("\n") == 1 and "nothing to do" in ran.out
+
+
+def test_ls_rejects_and_plan_as_json_have_the_documented_keys(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    contents = json.loads(h5dat("ls", tmp_path / "out.h5", "--json").out)
+    classes = {entry["name"]: entry for entry in contents["classes"]}
+    assert {name: entry["rows"] for name, entry in classes.items()} == {"documents": 1, "images": 1, "tables": 2}
+    assert set(classes["images"]["columns"][0]) == {"name", "layout", "shape", "dtype", "bytes"}
+    assert contents["sources"][0]["uri"] == str(archive) and contents["rejects"] == 1
+    [reject] = json.loads(h5dat("rejects", tmp_path / "out.h5", "--json").out)
+    assert set(reject) == {"archive", "member", "stage", "reason"} and reject["member"] == "bad.json"
+    plan = json.loads(h5dat("plan", archive, "--json").out)
+    assert {entry["name"]: entry["members"] for entry in plan["classes"]} == {"images": 1, "documents": 2, "tables": 1}
+
+
+def test_tables_for_people_name_classes_sources_and_rejects(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    listing = h5dat("ls", tmp_path / "out.h5").out
+    assert "pixels" in listing and str(archive) in listing and "1 rejects" in listing
+    assert "bad.json" in h5dat("rejects", tmp_path / "out.h5").out
+    assert "images" in h5dat("plan", archive).out
+
+
+def test_too_many_rejects_end_with_1_and_keep_what_was_committed(h5dat: Run, tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "c.json").write_text('{"task_runner": "threads", "max_rejects": 0}')
+    ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", tmp_path / "c.json")
+    assert ran.code == 1 and "found 1 rejects, expected at most 0" in ran.err and ran.err.count("\n") == 1
+    assert h5dat("ls", tmp_path / "out.h5").code == 0
+
+
+@pytest.mark.parametrize("words", [["ingest"], ["no-such-command"], ["ls"], ["ingest", "a.zip", "-o", "b.h5", "--workers", "0"]])
+def test_wrong_words_end_with_2(h5dat: Run, words: list[str]) -> None:
+    assert h5dat(*words).code == 2
+
+
+def test_config_commands_print_json(h5dat: Run, tmp_path: Path) -> None:
+    from h5dat_lib.config import Config, parse
+
+    assert parse(json.loads(h5dat("config", "init").out)) == Config()
+    (tmp_path / "c.json").write_text('{"workers": 7}')
+    assert json.loads(h5dat("config", "show", "-c", tmp_path / "c.json").out)["workers"] == 7
+    schema = json.loads(h5dat("config", "schema").out)
+    assert schema["properties"]["workers"]["description"] and schema["patternProperties"] == {"^//": True}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls", "out.h5"]])
+def test_quick_commands_do_not_import_prefect_or_decoders(
+    tmp_path: Path, threads: Path, archive: Path, h5dat: Run, words: list[str]
+) -> None:
+    h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    code = (
+        "import sys; sys.argv = ['h5dat', *sys.argv[1:]]\nfrom flows.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', [name for name in ('prefect', 'cv2', 'PIL', 'pyarrow', 'boto3') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "LOADED []"
+
+
+def _slow_archive(folder: Path) -> Path:
+    return make_zip(folder / "slow.zip", {f"{n:04}.bmp": picture(900, 900, n, format="BMP") for n in range(120)})
+
+
+def _start(folder: Path, *words: str, **options: object) -> subprocess.Popen[bytes]:
+    (folder / "small.json").write_text('{"batch_seconds": 0.2, "workers": 2}')
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "ingest",
+        str(_slow_archive(folder)),
+        "-o",
+        str(folder / "out.h5"),
+        "-c",
+        str(folder / "small.json"),
+    ]
+    return subprocess.Popen([*command, *words], cwd=ROOT, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_ctrl_c_leaves_a_readable_output_and_says_how_to_go_on(tmp_path: Path, h5dat: Run) -> None:
+    process = _start(tmp_path, "--direct", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    partial = tmp_path / ".out.h5.partial"
+    deadline = time.monotonic() + 60
+    while not (partial.exists() and partial.stat().st_size > 1_000_000) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert err.count(b"\n") == 1 and b"same command" in err, err
+    contents = json.loads(h5dat("ls", tmp_path / "out.h5", "--json").out)
+    first = contents["classes"][0]["rows"]
+    assert 0 < first < 120 and contents["runs"][0]["status"] == "interrupted"
+    report = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "flows.cli", "ingest", tmp_path / "slow.zip", "-o", tmp_path / "out.h5", "-c", tmp_path / "small.json", "--direct", "--json"],
+            cwd=ROOT, capture_output=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    assert report["skipped"] > 0 and report["rows"] == 120 - first
+    assert h5dat("verify", tmp_path / "out.h5").code == 0
+
+
+def test_a_terminal_sees_a_live_bar(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = _start(tmp_path, "--direct", stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen).decode()
+    assert "of 120 members" in text and "MB/s" in text and "0 rejects" in text
+    assert "120 members -> 120 rows" in text
