@@ -165,7 +165,7 @@ class Ingest:
             self._records[plan.number] = ArchiveRecord(archive.uri, archive.kind, archive.size, archive.fingerprint(), self.config.digest())
             if archive.kind != "folder":
                 self._hashes[plan.number] = self._hashing.submit(_sha256, archive.uri)
-        self.progress.stored_total = sum(plan.archive.size for plan in self.plans)
+        self.progress.stored_total = sum(plan.stored for plan in self.plans)
         self._count_members()
 
     def _count_members(self) -> None:

@@ -204,6 +204,11 @@ class Plan:
         if not self.archive.streamed:
             self._list()
 
+    @property
+    def stored(self) -> int:
+        """Bytes of the archive that its batches are made of, for progress: of its members, or of a stream as a whole."""
+        return self.archive.size if self.archive.streamed else sum(self._stored)
+
     def _list(self) -> None:
         """Writes the plan file of an archive whose members can be listed; 28 bytes a member stay in memory."""
         reader = open_reader(self.archive.kind, self.archive.uri)

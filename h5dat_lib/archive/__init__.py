@@ -72,7 +72,7 @@ def is_container(head: bytes) -> str | None:
     """Which container a member's first bytes show, or None: zip, tar, gzip, bzip2, xz, zstd, 7z or rar."""
     if looks_like_zip(head):
         return "zip"
-    if head[257:262] == b"ustar":  # POSIX ustar and pax; GNU has the same with spaces behind
+    if is_tar_header(head[:_BLOCK]):
         return "tar"
     if codec := packed_by(head):
         return codec.name

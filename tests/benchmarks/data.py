@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -34,7 +38,7 @@ def document(source: random.Random, number: int) -> bytes:
         "price": source.randint(100, 9999),
         "rating": round(source.random() * 5, 2),
         "in_stock": source.random() < 0.5,
-        "names": {language: word for language, word in zip(("en", "de", "fr", "es"), words, strict=False)},
+        "names": dict(zip(("en", "de", "fr", "es"), words, strict=False)),
         "attributes": [{"name": word, "value": source.randint(0, 99), "note": None} for word in words[4:20]],
         "description": " ".join(words * 2),
     }
@@ -102,3 +106,59 @@ def _zip(path: Path, members: Iterator[tuple[str, bytes]], method: int) -> None:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members:
             archive.writestr(zipfile.ZipInfo(name), data, method, compresslevel=6)
+
+
+def many(folder: Path, count: int = 1_000_000) -> Path:
+    """``count`` members in a stored zip64, in turn a picture of one pixel and a JSON document of 2 bytes; written by hand, in seconds."""
+
+    def make(path: Path) -> None:
+        one_pixel = io.BytesIO()
+        Image.new("L", (1, 1)).save(one_pixel, "PNG")
+        kinds = (("images", "png", one_pixel.getvalue()), ("styles", "json", b"{}"))
+        with path.open("wb") as file, path.with_suffix(".directory").open("w+b") as directory:
+            for number in range(count):
+                folder_name, extension, data = kinds[number % 2]
+                _member(file, directory, f"{folder_name}/{number // 2:07}.{extension}".encode(), data)
+            directory.seek(0)
+            start = file.tell()
+            shutil.copyfileobj(directory, file)
+            _end(file, start, count)
+        path.with_suffix(".directory").unlink()
+
+    return made(folder, f"many-{count}.zip", make)
+
+
+def _member(file: BinaryIO, directory: BinaryIO, name: bytes, data: bytes) -> None:
+    """A stored member: local header and data, and its directory entry (APPNOTE 4.3.7, 4.3.12)."""
+    common = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), 0)
+    directory.write(b"PK\1\2" + struct.pack("<H", 20) + common + struct.pack("<HHHII", 0, 0, 0, 0, file.tell()) + name)
+    file.write(b"PK\3\4" + common + name + data)
+
+
+def _end(file: BinaryIO, start: int, count: int) -> None:
+    """The zip64 end record, its locator, and the end record that points to it (APPNOTE 4.3.14 to 4.3.16)."""
+    end = file.tell()
+    file.write(b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, end - start, start))
+    file.write(b"PK\6\7" + struct.pack("<IQI", 0, end, 1))
+    file.write(b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+
+
+def one_picture(folder: Path) -> Path:
+    """A zip with one picture of 80x60."""
+
+    def make(path: Path) -> None:
+        _zip(path, iter([("images/0.jpg", photo(np.random.default_rng(3), 80, 60))]), zipfile.ZIP_STORED)
+
+    return made(folder, "one-picture.zip", make)
+
+
+def table(megabytes: int = 100) -> bytes:
+    """A CSV of that many megabytes: integers, floats, words and dates in eight columns."""
+    source = random.Random(4)
+    lines = [
+        f"{n},{source.randint(0, 10**6)},{source.random():.6f},{source.gauss(0, 100):.3f},{source.choice(_WORDS)},"
+        f"{source.choice(_WORDS)} {source.choice(_WORDS)},2026-{n % 12 + 1:02}-{n % 28 + 1:02},{n % 2 == 0}\n"
+        for n in range(20_000)
+    ]
+    block = "".join(lines).encode()
+    return b"id,count,share,value,word,words,day,even\n" + block * (megabytes * 1_000_000 // len(block))

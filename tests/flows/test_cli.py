@@ -116,6 +116,12 @@ def _slow_archive(folder: Path) -> Path:
     return make_zip(folder / "slow.zip", {f"{n:04}.bmp": picture(900, 900, n, format="BMP") for n in range(120)})
 
 
+def _command(archive: Path) -> list[str]:
+    folder = archive.parent
+    words = ["ingest", archive, "-o", folder / "out.h5", "-c", folder / "small.json"]
+    return [sys.executable, "-m", "flows.cli", *map(str, words)]
+
+
 def _start(folder: Path, *words: str, **options: object) -> subprocess.Popen[bytes]:
     (folder / "small.json").write_text('{"batch_seconds": 0.2, "workers": 2}')
     command = [
@@ -145,12 +151,8 @@ def test_ctrl_c_leaves_a_readable_output_and_says_how_to_go_on(tmp_path: Path, h
     contents = json.loads(h5dat("ls", tmp_path / "out.h5", "--json").out)
     first = contents["classes"][0]["rows"]
     assert 0 < first < 120 and contents["runs"][0]["status"] == "interrupted"
-    report = json.loads(
-        subprocess.run(
-            [sys.executable, "-m", "flows.cli", "ingest", tmp_path / "slow.zip", "-o", tmp_path / "out.h5", "-c", tmp_path / "small.json", "--direct", "--json"],
-            cwd=ROOT, capture_output=True, check=True,
-        ).stdout
-    )  # fmt: skip
+    again = subprocess.run([*_command(tmp_path / "slow.zip"), "--direct", "--json"], cwd=ROOT, capture_output=True, check=True)
+    report = json.loads(again.stdout)
     assert report["skipped"] > 0 and report["rows"] == 120 - first
     assert h5dat("verify", tmp_path / "out.h5").code == 0
 

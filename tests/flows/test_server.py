@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -273,11 +272,3 @@ def test_up_is_found_by_a_run_and_by_a_second_up_and_stopped_by_down(home: Path)
     assert server._born(state["pid"]) == state["born"]
     assert server.down() == f"Stopped Prefect at {results[0].ui_url}"
     assert server._born(state["pid"]) is None
-
-
-def test_a_killed_standing_server_is_replaced(home: Path) -> None:
-    server.up()
-    state = json.loads((home / "server.json").read_text())
-    os.kill(state["pid"], signal.SIGKILL)
-    assert _within(10, lambda: server._born(state["pid"]) is None)
-    assert server.up().started
