@@ -25,11 +25,7 @@ def ingest(
     with running_server() as api, Ingest(archives, output, config or Config()) as run:
         os.environ.update(client_environment(api.url))
         # Prefect reads its settings when it is imported, and takes 2 s to import while the server is starting anyway.
-        from flows.ingest_archives import ingest_archives, prepared
+        from flows.ingest_archives import run_prepared
 
         api.wait_until_healthy()
-        token = prepared.set((run, observe or (lambda progress: None)))
-        try:
-            return ingest_archives(run.uris, str(run.output), run.config)
-        finally:
-            prepared.reset(token)
+        return run_prepared(run, observe or (lambda progress: None))

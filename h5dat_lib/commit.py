@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Output:
         self._folder = WorkFolder(path, config.work_dir)
         self._working = path.with_name(f".{path.name}.partial")
         self._opened = self._torn = False
+        self._write_back = ThreadPoolExecutor(1, "write back")
         self._rows: dict[str, int] = {}
 
     def __enter__(self) -> Output:
@@ -72,6 +74,7 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self._write_back.shutdown()
         self._working.unlink(missing_ok=True)
         self._folder.__exit__(kind, exc, trace)
 
@@ -125,12 +128,10 @@ class Output:
         """Gives the working copy the output's name, durably; does nothing when nothing was committed."""
         if not self._opened or self._torn:
             return
-        with self._working.open("rb+") as file:
-            os.fsync(file.fileno())
+        self._write_back.shutdown()
+        _sync(self._working)
         self._working.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        _sync(self.path.parent)
 
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
@@ -140,6 +141,8 @@ class Output:
                 writer = Writer(file, self._config.compression, self.layouts)
                 yield writer
                 writer.flush()
+            # The disk works while the workers do, so that little is left to wait for at the end.
+            self._write_back.submit(_sync, self._working)
         except OSError as exc:
             self._torn = True
             raise OutputError(f"{self.path}: {_reason(exc)}; the output is as it was before this run") from exc
@@ -182,6 +185,15 @@ class Output:
         with StagedFile(path) as staged:
             writer.append(staged, bases)
         return row
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def batch_key(file: StagedFile) -> str:

@@ -12,9 +12,10 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -33,8 +34,12 @@ BATCH_BYTES = 256 << 20
 """Most decompressed bytes of a batch of more than one member: bounds the space of spooled and staged batches."""
 _SHARE = 8
 """A batch takes at most this part of the work that is left, so that the last batches end together."""
-_LEAST = 4
+_LEAST = 8
 """No batch is estimated below this part of ``batch_seconds``, so that a task run stays worth its cost."""
+
+
+_MEMBER_FIELDS = attrgetter(*(entry.name for entry in fields(Member)))
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,12 @@ class Record:
 
     def to_line(self) -> bytes:
         class_ = (self.class_.name, self.class_.medium) if self.class_ else None
-        return json.dumps((*astuple(self.member), class_), separators=(",", ":")).encode() + b"\n"
+        return _to_json((*_MEMBER_FIELDS(self.member), class_)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
-        *fields, class_ = json.loads(line)
-        member = Member(*fields)
+        *values, class_ = json.loads(line)
+        member = Member(*values)
         if member.sparse:
             member = replace(member, sparse=tuple((offset, length) for offset, length in member.sparse))
         return cls(member, Class(*class_) if class_ else None)

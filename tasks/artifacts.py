@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 from uuid import UUID
 
-from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from h5dat_lib.contact_sheet import contact_sheet
 from h5dat_lib.pipeline import Progress, Report
@@ -30,11 +30,16 @@ class ProgressArtifact:
         self._next = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        done = progress.stored >= progress.stored_total
-        if done or time.monotonic() >= self._next:
+        if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LEAST_SECONDS
-            share = 100.0 * min(progress.stored / max(progress.stored_total, 1), 1.0)
-            update_progress_artifact(self._id, share, description=_state(progress))
+            self._update(min(100.0 * progress.stored / max(progress.stored_total, 1), 99.0), progress)
+
+    def finish(self, progress: Progress) -> None:
+        """Shows that everything is in."""
+        self._update(100.0, progress)
+
+    def _update(self, percent: float, progress: Progress) -> None:
+        update_progress_artifact(self._id, percent, description=_state(progress))
 
 
 def _state(progress: Progress) -> str:
@@ -55,5 +60,6 @@ def publish_result(report: Report) -> None:
     if rejects:
         create_table_artifact(rejects, key="h5dat-rejects", description=f"Members that were not converted, at most {_MOST_REJECTS}")
     if sheet := contact_sheet(report.output):
-        url = "data:image/jpeg;base64," + base64.b64encode(sheet).decode()
-        create_image_artifact(url, key="h5dat-contact-sheet", description="The first pictures")
+        # In Markdown, because an image artifact prints its address below, here some 20,000 characters.
+        picture = f"![The first pictures](data:image/jpeg;base64,{base64.b64encode(sheet).decode()})"
+        create_markdown_artifact(picture, key="h5dat-contact-sheet", description="The first pictures")

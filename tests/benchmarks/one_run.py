@@ -179,9 +179,8 @@ def _print(clock: Clock, report: Any) -> None:
         "total": time.monotonic() - _STARTED,
         "seconds": seconds,
         "calls": dict(clock.calls),
+        "cpu": time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]),
         "main_cpu": time.process_time(),
-        "worker_cpu": sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]),
-        "peak_main_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
     print(json.dumps(found))
 

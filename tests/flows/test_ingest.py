@@ -111,7 +111,7 @@ def test_a_run_through_prefect_gives_what_a_direct_one_gives_and_is_seen_on_the_
     classes = {entry["class"]: entry["rows"] for entry in json.loads(artifacts["h5dat-classes"])}
     assert classes == {"documents": 1, "images": 60, "(all)": 61}
     assert [entry["member"] for entry in json.loads(artifacts["h5dat-rejects"])] == ["bad.json"]
-    assert artifacts["h5dat-contact-sheet"].startswith("data:image/jpeg;base64,")
+    assert "(data:image/jpeg;base64," in artifacts["h5dat-contact-sheet"]
     logs = [entry["message"] for entry in server.ask("logs", logs={"flow_run_id": {"any_": [run["id"]]}}, limit=200)]
     assert any(message.startswith("batch 0-1: ") for message in logs)
     assert any(message.startswith("committed batches 0-") for message in logs)
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_the_flow_and_leaves_a_readable_output(server: Server, tmp_p
     assert err.count(b"\n") == 1 and b"same command" in err, err
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         assert 0 < len(file["images"]) < 150
-    assert server.run_of(tmp_path / "out.h5")["state_type"] in ("CANCELLED", "FAILED", "CRASHED")
+    assert server.run_of(tmp_path / "out.h5")["state_type"] == "CANCELLED"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux' own")
