@@ -261,7 +261,7 @@ class BytesWriter:
         first = len(self._values) // size
         self._values.resize((first + len(column.chunks)) * size, axis=0)
         for number, (at, stored, mask, crc) in enumerate(column.chunks.tolist(), first):
-            self._writer.write_chunk(self._values, number, (number * size,), staged.read(at, stored), mask, crc)
+            self._writer.write_chunk(self._values, number, (number * size,), staged.chunk(at, stored), mask, crc)
 
     def extend_text(self, data: bytes, lengths: Array, missing: Array | None) -> None:
         """Appends strings that come as bytes end to end: a column of short strings that has become text."""
@@ -347,7 +347,7 @@ class DenseWriter:
         pieces, height = self.pieces, self.dataset.chunks[1]
         for number, (at, stored, mask, crc) in enumerate(column.chunks.tolist(), row * pieces):
             place = (number // pieces, number % pieces * height, 0, 0)
-            self._writer.write_chunk(self.dataset, number, place, staged.read(at, stored), mask, crc)
+            self._writer.write_chunk(self.dataset, number, place, staged.chunk(at, stored), mask, crc)
 
     def pad(self, rows: int) -> None:
         """Pictures of a class are all of one medium, so none is ever without pixels, but the rows before the first."""

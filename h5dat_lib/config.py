@@ -61,7 +61,7 @@ class ImageOptions(Settings):
     layout: Literal["auto", "dense", "ragged"] = "auto"
     """dense: one (rows, height, width, channels) dataset, other shapes are rejected; ragged: any shape; auto: dense while all are equal."""
     color: Literal["keep", "RGB", "L"] = "keep"
-    """keep: grey stays grey, alpha and 16 bit stay; palette and CMYK become RGB. RGB and L convert everything."""
+    """keep: grey stays grey, alpha and 16 bit stay; palette and CMYK become RGB. RGB and L convert everything, to 8 bit."""
     resize: Resize | None = None
     """Bring all pictures to a size; none by default."""
 

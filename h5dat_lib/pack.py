@@ -57,24 +57,30 @@ class ChunkPacker:
         """Bytes added so far, with what filled up chunks."""
         return len(self._chunks) * self.chunk_bytes + len(self._open)
 
-    def add(self, data: bytes | memoryview) -> None:
+    def add(self, data: bytes) -> None:
         """Appends bytes behind the ones before."""
-        self._open += data
-        if len(self._open) >= self.chunk_bytes:
-            whole = len(self._open) // self.chunk_bytes * self.chunk_bytes
-            with memoryview(self._open) as view:
-                for at in range(0, whole, self.chunk_bytes):
-                    self._emit(view[at : at + self.chunk_bytes], self._raw)
-            del self._open[:whole]
+        if len(self._open) + len(data) < self.chunk_bytes:
+            self._open += data
+            return
+        rest = memoryview(data)
+        if self._open:
+            missing = self.chunk_bytes - len(self._open)
+            self._emit(memoryview(bytes(self._open) + rest[:missing]), self._raw)
+            self._open.clear()
+            rest = rest[missing:]
+        self._open += self._emit_whole(rest)
 
-    def add_aligned(self, data: memoryview) -> None:
-        """Appends bytes that start on a chunk of their own; the last chunk is filled up with zeros."""
+    def _emit_whole(self, data: memoryview) -> memoryview:
+        """Writes all whole chunks of ``data`` without copying them, and returns what is left of it."""
         whole = len(data) // self.chunk_bytes * self.chunk_bytes
         for at in range(0, whole, self.chunk_bytes):
             self._emit(data[at : at + self.chunk_bytes], self._raw)
-        if whole < len(data):
-            self._open += data[whole:]
-            self.fill()
+        return data[whole:]
+
+    def add_aligned(self, data: memoryview) -> None:
+        """Appends bytes that start on a chunk of their own; the last chunk is filled up with zeros."""
+        self._open += self._emit_whole(data)
+        self.fill()
 
     def fill(self) -> None:
         """Fills up the open chunk with zeros, if there is one."""

@@ -18,10 +18,12 @@ from typing import Any, Literal
 import numpy as np
 from isal import isal_zlib
 
-from h5dat_lib.columns import Array
+from h5dat_lib.columns import CHUNK_BYTES, Array
 from h5dat_lib.errors import OutputError
 
 MAGIC = b"H5DSTG1\n"
+_BUFFER_BYTES = 64 << 10
+"""Blobs that are larger go to the file without being copied into the buffer."""
 _FOOTER = struct.Struct("<QQI8s")
 CHUNK = np.dtype([("at", "<u8"), ("size", "<u4"), ("mask", "<u4"), ("crc", "<u4")])
 """A finished chunk in a staged file: its place and size in bytes, HDF5's filter mask, and the CRC-32 of its bytes."""
@@ -78,7 +80,7 @@ class StageWriter:
         self._segments: list[dict[str, Any]] = []
         self._at = 0
         try:
-            self._file = self._partial.open("wb", buffering=1 << 20)
+            self._file = self._partial.open("wb", buffering=_BUFFER_BYTES)
         except OSError as exc:
             raise OutputError(f"{path}: a batch cannot be staged: {exc.strerror}") from exc
         self._write(MAGIC)
@@ -136,6 +138,7 @@ class StagedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
+        self._buffer = memoryview(bytearray(CHUNK_BYTES))
         self.segments = [self._segment(entry) for entry in self._index()]
 
     def __enter__(self) -> StagedFile:
@@ -144,15 +147,23 @@ class StagedFile:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self._descriptor)
 
-    def read(self, at: int, size: int) -> bytes:
-        """Bytes of the file, such as a chunk's."""
+    def chunk(self, at: int, size: int) -> memoryview:
+        """A chunk's bytes, good until the next call: all chunks are read into one buffer."""
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(size))
+        view = self._buffer[:size]
+        if os.preadv(self._descriptor, [view], at) != size:
+            raise OutputError(f"{self._path}: found the end of the file within a chunk; run the same command again to stage it anew")
+        return view
+
+    def _read(self, at: int, size: int) -> bytes:
         return os.pread(self._descriptor, size, at)
 
     def _index(self) -> list[dict[str, Any]]:
         end = os.fstat(self._descriptor).st_size - _FOOTER.size
-        footer = self.read(max(end, 0), _FOOTER.size)
+        footer = self._read(max(end, 0), _FOOTER.size)
         at, size, crc, magic = _FOOTER.unpack(footer) if len(footer) == _FOOTER.size else (0, 0, 0, b"")
-        index = self.read(at, size)
+        index = self._read(at, size)
         if magic != MAGIC or isal_zlib.crc32(index) != crc:
             raise OutputError(f"{self._path}: not a complete staged batch; run the same command again to stage it anew")
         segments: list[dict[str, Any]] = json.loads(index)
@@ -169,4 +180,4 @@ class StagedFile:
     def _array(self, entry: list[Any]) -> Array:
         at, size, dtype, shape = entry
         kind = np.dtype([tuple(field) for field in dtype] if isinstance(dtype, list) else dtype)
-        return np.frombuffer(self.read(at, size), kind).reshape(shape)
+        return np.frombuffer(self._read(at, size), kind).reshape(shape)

@@ -72,7 +72,8 @@ def is_container(head: bytes) -> str | None:
     """Which container a member's first bytes show, or None: zip, tar, gzip, bzip2, xz, zstd, 7z or rar."""
     if looks_like_zip(head):
         return "zip"
-    if is_tar_header(head[:_BLOCK]):
+    # The mark of POSIX and GNU tars first: computing the checksum of every member's head would cost as much as reading a small one.
+    if head[257:262] == b"ustar" and is_tar_header(head[:_BLOCK]):
         return "tar"
     if codec := packed_by(head):
         return codec.name

@@ -87,9 +87,10 @@ class Header:
         channels = _CHANNELS.get(self.target if options.color == "keep" else options.color, 1)
         return (*_resized(height, width, options.resize), channels)
 
-    @property
-    def dtype(self) -> str:
-        """numpy's dtype string of the pixels: no option changes it."""
+    def dtype(self, options: ImageOptions) -> str:
+        """numpy's dtype string of the pixels: colours other than ``keep`` have 8 bit."""
+        if options.color != "keep":
+            return "|u1"
         return "<u2" if self.target.startswith("I;16") else _DTYPES.get(self.target, "|u1")
 
 
@@ -126,7 +127,7 @@ def decode(data: bytes, options: ImageOptions) -> Pixels:
 def probe(data: bytes, options: ImageOptions) -> tuple[tuple[int, int, int], str]:
     """Shape (height, width, channels) and dtype that `decode` will give, from the header alone. Raises MemberError."""
     header = _header(data, _kind(data))
-    return header.shape(options), header.dtype
+    return header.shape(options), header.dtype(options)
 
 
 def _kind(data: bytes) -> str:
@@ -300,14 +301,23 @@ def _upright(pixels: Pixels, header: Header) -> Pixels:
 
 
 def _recoloured(pixels: Pixels, color: str) -> Pixels:
-    """Pixels in the channels of ``color``; 8 bit by Pillow's conversions. Deeper pixels are grey in Pillow, and keep their depth."""
-    wanted = pixels.shape[2] if color == "keep" else _CHANNELS.get(color, 1)
+    """Pixels in the channels of ``color``, with 8 bit, by Pillow's conversions; ``keep`` leaves them as they are."""
+    if color == "keep":
+        return pixels
+    wanted, pixels = _CHANNELS.get(color, 1), _in_8_bit(pixels)
     if wanted == pixels.shape[2]:
         return pixels
     if pixels.shape[2] == 1:
         return np.repeat(pixels, wanted, axis=2)
     source = Image.fromarray(pixels, _MODES[pixels.shape[2]])
     return np.asarray(source.convert(color)).reshape(*pixels.shape[:2], wanted)
+
+
+def _in_8_bit(pixels: Pixels) -> Pixels:
+    """The upper 8 of 16 bit; 32-bit numbers have no known range and are cut off at 0 and 255, as Pillow does."""
+    if pixels.dtype == np.uint16:
+        return (pixels >> 8).astype(np.uint8)
+    return pixels if pixels.dtype == np.uint8 else np.clip(np.nan_to_num(pixels), 0, 255).astype(np.uint8)
 
 
 # Sizes
