@@ -83,6 +83,11 @@ class Output:
         """Where the run keeps plans, spools and staged files."""
         return self._folder.path
 
+    @property
+    def own_paths(self) -> frozenset[str]:
+        """Real paths of the output and of what it is made with: no members of a folder that they lie in."""
+        return frozenset(os.path.realpath(path) for path in (self.path, self._working, self.folder))
+
     def _read_existing(self) -> None:
         if not os.access(self.path, os.W_OK):
             raise OutputError(f"{self.path}: cannot be written: permission denied")

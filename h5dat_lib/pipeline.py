@@ -159,7 +159,7 @@ class Ingest:
         """Plans every archive before anything is converted, so that an unusable one is found at once."""
         folder = self._output.folder
         (folder / "config.json").write_text(self.config.to_json())
-        self.plans = [Plan(uri, number, self.config, folder) for number, uri in enumerate(self.uris)]
+        self.plans = [Plan(uri, number, self.config, folder, self._output.own_paths) for number, uri in enumerate(self.uris)]
         for plan in self.plans:
             archive = plan.archive
             self._records[plan.number] = ArchiveRecord(archive.uri, archive.kind, archive.size, archive.fingerprint(), self.config.digest())
@@ -264,7 +264,7 @@ class Ingest:
         self.record.status, self.record.end = status, time.time()
         self.record.counts = {name: getattr(progress, name) for name in self.record.counts}
         for number, digest in self._hashes.items():
-            if status == "done":
+            if status == "done" and digest.exception() is None:
                 self._records[number].sha256 = digest.result()
         self._output.end_run(self.record, self._records)
         self._output.publish()

@@ -193,8 +193,8 @@ class Plan:
     that ends early: what lies before that is converted. Raises InputError when the archive cannot be used or is empty.
     """
 
-    def __init__(self, uri: str, number: int, config: Config, folder: Path) -> None:
-        self.archive: Archive = open_archive(uri, config.limits)
+    def __init__(self, uri: str, number: int, config: Config, folder: Path, left_out: frozenset[str] = frozenset()) -> None:
+        self.archive: Archive = open_archive(uri, config.limits, left_out)
         self.number = number
         self.planner = Planner(config)
         self.members: int | None = None

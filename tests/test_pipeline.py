@@ -165,6 +165,14 @@ def test_the_same_archive_again_adds_nothing(tmp_path: Path) -> None:
     assert (output.stat().st_mtime_ns, output.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
+def test_an_output_within_the_folder_that_is_read_is_no_member_of_it(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "a")
+    report = h5dat_lib.ingest(folder, folder / "out.h5", config())
+    assert (report.members, report.rejects) == (len(MEMBERS), 0)
+    again = h5dat_lib.ingest(folder, folder / "out.h5", config())
+    assert again.batches == 0 and again.skipped > 0
+
+
 def test_another_archive_is_added_to_an_output_that_is_there(tmp_path: Path) -> None:
     output = tmp_path / "out.h5"
     h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.png": picture(seed=1), "a.json": b'{"x": 1}'}), output, config())

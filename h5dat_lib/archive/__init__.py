@@ -39,15 +39,17 @@ _NAMED = {
 _BLOCK = 512
 
 
-def open_archive(uri: str | Path, limits: Limits) -> Archive:
+def open_archive(uri: str | Path, limits: Limits, left_out: frozenset[str] = frozenset()) -> Archive:
     """The archive at ``uri``: a folder, zip, tar, compressed tar, compressed file, or else a single file.
+
+    ``left_out`` are real paths that are no members of a folder.
 
     Raises InputError when nothing usable is there: missing, not readable, empty, cut short, of a container that is not
     supported, or not what its name says.
     """
     uri = str(uri)
     if is_folder(uri):
-        return FolderArchive(uri, limits)
+        return FolderArchive(uri, limits, left_out)
     with closing(open_source(uri)) as source:
         head = source.read_at(0, HEAD_BYTES)
         if not head:

@@ -20,21 +20,25 @@ _SPECIAL = ((stat.S_ISLNK, "link"), (stat.S_ISFIFO, "fifo"), (stat.S_ISSOCK, "so
 
 
 class FolderArchive:
-    """A folder on a local disk, walked depth first with names sorted; links are not followed."""
+    """A folder on a local disk, walked depth first with names sorted; links are not followed.
+
+    ``left_out`` are real paths of files and folders that are no members, such as an output that is written into the folder.
+    """
 
     kind = "folder"
     streamed = False
 
-    def __init__(self, uri: str, limits: Limits) -> None:
+    def __init__(self, uri: str, limits: Limits, left_out: frozenset[str] = frozenset()) -> None:
         self.uri = uri
         self.size = 0
         self._limits = limits
+        self._left_out = left_out
         _root_names(uri)
 
     def fingerprint(self) -> str:
         """sha256 hex over path, size and modification time of all files, in order."""
         digest = hashlib.sha256()
-        for name, status, _ in _walk(self.uri):
+        for name, status, _ in _walk(self.uri, self._left_out):
             parts = (name, status.st_size, status.st_mtime_ns) if status else (name,)
             digest.update(repr(parts).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
@@ -42,7 +46,7 @@ class FolderArchive:
     def members(self) -> Iterator[Member]:
         """Files in order; holds the names of the folders that lead to the current one."""
         size = 0
-        for name, status, fault in _walk(self.uri):
+        for name, status, fault in _walk(self.uri, self._left_out):
             path, reject = checked_path(name, self._limits)
             found = status.st_size if status else 0
             size += found
@@ -56,11 +60,12 @@ class FolderArchive:
         return 0
 
 
-def _walk(root: str) -> Iterator[tuple[str, os.stat_result | None, str | None]]:
+def _walk(root: str, left_out: frozenset[str]) -> Iterator[tuple[str, os.stat_result | None, str | None]]:
     """Path below ``root``, status, and why it cannot be read, of all that is no folder, and of folders that cannot be listed."""
     # a stack instead of recursion: folders may nest deeper than Python recurses
     stack = [iter(_root_names(root))]
     folders = [""]
+    real_root = os.path.realpath(root)
     while stack:
         name = next(stack[-1], None)
         if name is None:
@@ -69,6 +74,8 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result | None, str | None]]:
             continue
         path = folders[-1] + name
         full = os.path.join(root, path)
+        if os.path.join(real_root, path) in left_out:
+            continue
         try:
             status = os.lstat(full)
             if stat.S_ISDIR(status.st_mode):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import time
 import zipfile
 
 import simplejpeg
 from isal import isal_zlib
+
+from tests.benchmarks.one_run import processor_seconds
 
 WORKERS = 2
 _LOCAL_BYTES = 30
@@ -47,12 +48,10 @@ def main() -> None:
     members = places(sys.argv[1])
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
         pool.map(convert, members[: 4 * WORKERS], chunksize=1)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), processor_seconds()
         size = sum(pool.imap_unordered(convert, members, chunksize=4))
         seconds = time.perf_counter() - started
-        pool.close()
-        pool.join()
-    cpu = time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+        cpu = processor_seconds() - before
     print(json.dumps({"members": len(members), "seconds": seconds, "bytes": size, "cpu": cpu}))
 
 
