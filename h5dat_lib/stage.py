@@ -12,16 +12,17 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from h5dat_lib.archive import is_container, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
 from h5dat_lib.columns import Block, Bytes, Column, Fault, References, Scalars
-from h5dat_lib.config import Config, load
+from h5dat_lib.config import Config, MediumOptions, load
 from h5dat_lib.convert import handler_for, single_threaded
 from h5dat_lib.convert.handler import Handler
-from h5dat_lib.errors import MemberError
+from h5dat_lib.errors import H5datError, MemberError
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.plan import Batch, Record
@@ -110,7 +111,7 @@ class _BatchConverter:
         self._members: list[tuple[str, int, int, str, str, str, int, float]] = []
 
     def add(self, record: Record) -> None:
-        """Converts one member; whatever is wrong with it, or with its decoder, costs this member only."""
+        """Converts one member; whatever is wrong with it costs this member only."""
         member = record.member
         try:
             if record.class_ is None:
@@ -118,8 +119,6 @@ class _BatchConverter:
             self._convert(member, record.class_)
         except MemberError as exc:
             self.rejects.append((member.path, exc.stage, exc.reason))
-        except Exception as exc:  # a fault of a decoder, or of ours, must cost one member only: it is recorded with its type
-            self.rejects.append((member.path, "convert", f"{type(exc).__name__}: {exc}"))
 
     def _convert(self, member: Member, class_: Class) -> None:
         content = Content(self._reader, member, self._config.limits)
@@ -127,7 +126,7 @@ class _BatchConverter:
         table = self._table(class_.name)
         first = table.rows
         try:
-            for block in handler.convert(content, self._config.options(class_.name)):
+            for block in _blocks(handler, content, self._config.options(class_.name)):
                 if isinstance(block, Fault):
                     self.rejects.append((member.path, "convert", block.reason))
                 else:
@@ -215,6 +214,16 @@ def _of_this_batch(rows: int) -> dict[str, Column]:
 def _with_member(block: Block, member: int) -> Block:
     columns = {"_member": References([member] * block.rows, MEMBERS), **block.columns}
     return Block(block.rows, columns, block.pairs, block.attributes)
+
+
+def _blocks(handler: Handler, content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
+    """What a handler gives. Whatever a decoder raises costs its member; an archive or a disk that fails, the batch."""
+    try:
+        yield from handler.convert(content, options)
+    except H5datError:
+        raise
+    except Exception as exc:  # decoders of foreign make meet hostile bytes here: recorded as a reject, with its type
+        raise MemberError(f"{type(exc).__name__}: {exc}") from exc
 
 
 def _handler(content: Content, class_: Class) -> Handler:

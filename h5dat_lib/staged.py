@@ -6,6 +6,7 @@ blobs belong to; a footer with place, size and CRC-32 of the index, and `MAGIC` 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -90,7 +91,8 @@ class StageWriter:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         if not self._file.closed:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what is still in the buffer may not fit on the disk, and is thrown away
+                self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def blob(self, data: bytes | memoryview) -> int:
@@ -163,7 +165,7 @@ class StagedFile:
         end = os.fstat(self._descriptor).st_size - _FOOTER.size
         footer = self._read(max(end, 0), _FOOTER.size)
         at, size, crc, magic = _FOOTER.unpack(footer) if len(footer) == _FOOTER.size else (0, 0, 0, b"")
-        index = self._read(at, size)
+        index = self._read(at, size) if magic == MAGIC else b""
         if magic != MAGIC or isal_zlib.crc32(index) != crc:
             raise OutputError(f"{self._path}: not a complete staged batch; run the same command again to stage it anew")
         segments: list[dict[str, Any]] = json.loads(index)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -112,22 +111,34 @@ def _content(path: Path) -> dict[str, bytes]:
     return content
 
 
+class _Backwards:
+    """Workers of which the one that was asked last is done first."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Batch, Future[Staged]]] = []
+
+    def __call__(self, batch: Batch) -> Future[Staged]:
+        workers = self
+
+        class Waited(Future[Staged]):
+            def result(self, timeout: float | None = None) -> Staged:
+                workers.finish()
+                return super().result(timeout)
+
+        self._waiting.append((batch, Waited()))
+        return self._waiting[-1][1]
+
+    def finish(self) -> None:
+        for batch, future in reversed(self._waiting):
+            future.set_result(stage(batch))
+        self._waiting.clear()
+
+
 def test_batches_that_finish_in_another_order_come_out_in_archive_order(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", MEMBERS)
-    waiting: list[tuple[Batch, Future[Staged]]] = []
-
-    def convert(batch: Batch) -> Future[Staged]:
-        future: Future[Staged] = Future()
-        waiting.append((batch, future))
-        if len(waiting) == 4:
-            for held, its_future in reversed(waiting):
-                its_future.set_result(stage(held))
-            waiting.clear()
-        return future
-
     with Ingest(archive, tmp_path / "out.h5", config(batch_seconds=0.004, workers=1)) as run:
-        threading.Timer(0.5, lambda: [future.set_result(stage(batch)) for batch, future in waiting]).start()
-        run.run(convert, run.commit)
+        report = run.run(_Backwards(), run.commit)
+    assert report.batches > 4
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         assert [file["images"].origin(row).member for row in range(40)] == [f"pictures/{n:03}.png" for n in range(40)]
 

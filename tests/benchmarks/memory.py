@@ -96,11 +96,15 @@ def memory(setup: Setup) -> list[Figure]:
 
 
 def _runs(setup: Setup, way: str) -> list[Figure]:
-    peaks = [_peak_of_run(setup, way, count) for count in (2_000, 20_000)]
-    names = [f"memory, {way}, {members} members" for members in ("4,000", "40,000")]
-    figures = [Figure(name, peak.pss / 1e9, "GB PSS", _GIGABYTE, _detail(peak)) for name, peak in zip(names, peaks, strict=True)]
-    growth = peaks[1].pss / peaks[0].pss
-    return [*figures, Figure(f"memory, {way}, 40,000 / 4,000", growth, "x", _EQUAL)]
+    peaks = {2 * pairs: _peak_of_run(setup, way, pairs) for pairs in (2_000, 20_000, 50_000)}
+    figures = [
+        Figure(f"memory, {way}, {members:,} members", peak.pss / 1e9, "GB PSS", _GIGABYTE, _detail(peak)) for members, peak in peaks.items()
+    ]
+    return [*figures, _growth(way, peaks, 40_000, 4_000, _EQUAL), _growth(way, peaks, 100_000, 40_000, None)]
+
+
+def _growth(way: str, peaks: dict[int, Peak], many: int, few: int, goal: Goal | None) -> Figure:
+    return Figure(f"memory, {way}, {many:,} / {few:,} members", peaks[many].pss / peaks[few].pss, "x", goal)
 
 
 def _peak_of_run(setup: Setup, way: str, count: int) -> Peak:

@@ -1,0 +1,106 @@
+"""Staging: what is wrong with a member costs that member, what is wrong with the disk costs the batch, and a file is whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import h5dat_lib
+from h5dat_lib import convert
+from h5dat_lib.archive.member import Content
+from h5dat_lib.columns import Block, Bytes, Fault
+from h5dat_lib.config import MediumOptions
+from h5dat_lib.convert.handler import Handler
+from h5dat_lib.errors import MemberError, OutputError
+from h5dat_lib.plan import Plan
+from h5dat_lib.stage import stage
+from h5dat_lib.staged import Segment, StagedFile, StagedScalars, StageWriter
+from tests.conftest import config, make_zip, picture
+
+
+def _batch(folder: Path, members: dict[str, bytes]) -> object:
+    settings = config()
+    (folder / "config.json").write_text(settings.to_json())
+    [batch] = Plan(str(make_zip(folder / "a.zip", members)), 0, settings, folder).batches({})
+    return batch
+
+
+def _texts_by(monkeypatch: pytest.MonkeyPatch, convert_text: object) -> None:
+    """Makes texts be converted by another function."""
+    handler = convert.handler_named("txt")
+    other: Handler = replace(handler, convert=convert_text)  # type: ignore[arg-type]
+    monkeypatch.setattr("h5dat_lib.stage.handler_for", lambda head, path: other)
+
+
+def test_whatever_a_decoder_raises_costs_its_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(content: Content, options: MediumOptions) -> Iterator[Block]:
+        if b"evil" in content.read():
+            raise ZeroDivisionError("no such colour")
+        yield Block(1, {"text": Bytes([content.read()], "text")})
+
+    _texts_by(monkeypatch, fails)
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.txt": b"good", "b.txt": b"evil", "c.txt": b"good"}), tmp_path / "out.h5", config())
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert [file["texts"].origin(row).member for row in range(2)] == ["a.txt", "c.txt"]
+        assert [(reject.member, reject.reason) for reject in file.rejects()] == [("b.txt", "ZeroDivisionError: no such colour")]
+
+
+def test_rows_before_a_fault_stay_and_keep_their_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks_off(content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
+        yield Block(1, {"text": Bytes([content.read()], "text")})
+        yield Fault("line 2: not good")
+        if content.member.path == "a.txt":
+            raise MemberError("broken off")
+
+    _texts_by(monkeypatch, breaks_off)
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.txt": b"a", "b.txt": b"b"}), tmp_path / "out.h5", config())
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert [file["texts"].origin(row).member for row in range(2)] == ["a.txt", "b.txt"]
+        assert [reject.reason for reject in file.rejects()] == ["line 2: not good", "broken off", "line 2: not good"]
+
+
+def test_a_disk_that_is_full_is_no_reject_of_the_member_it_happened_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: StageWriter, data: bytes) -> int:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(StageWriter, "blob", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.png": picture()}), tmp_path / "out.h5", config())
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_staged_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    batch = _batch(tmp_path, {"a.txt": b"x", "b.json": b"{"})
+    staged = stage(batch)  # type: ignore[arg-type]
+    assert (staged.rows, staged.rejects, staged.members) == (1, 1, 2)
+    assert not list(tmp_path.glob("*.partial"))
+    with StageWriter(tmp_path / "left.stage") as out:
+        out.blob(b"x" * 100_000)
+    assert not list(tmp_path.glob("left*"))
+
+
+def test_segments_read_back_as_they_were_written(tmp_path: Path) -> None:
+    numbers = StagedScalars(np.arange(5), np.array([True, False] * 2 + [True]), "t")
+    with StageWriter(tmp_path / "a.stage") as out:
+        out.add(Segment("t", 5, {"n": numbers}, {"color": "keep"}))
+        out.finish()
+    with StagedFile(tmp_path / "a.stage") as file:
+        [segment] = file.segments
+    found = segment.columns["n"]
+    assert isinstance(found, StagedScalars)
+    assert np.array_equal(found.values, numbers.values) and np.array_equal(found.missing, numbers.missing)  # type: ignore[arg-type]
+    assert (segment.table, segment.rows, segment.attributes, found.reference) == ("t", 5, {"color": "keep"}, "t")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
+def test_a_staged_file_that_is_cut_is_refused(tmp_path: Path, kept: float) -> None:
+    batch = _batch(tmp_path, {"a.txt": b"x" * 1000})
+    path = Path(stage(batch).path)  # type: ignore[arg-type]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
+    with pytest.raises(OutputError, match="not a complete staged batch"):
+        StagedFile(path)
