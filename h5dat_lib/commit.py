@@ -203,7 +203,7 @@ def _sync(path: Path) -> None:
 
 def batch_key(file: StagedFile) -> str:
     """The key of a staged batch, from the row that records it."""
-    [segment] = [segment for segment in file.segments if segment.table == BATCHES]
+    [segment] = file.segments(BATCHES)
     key: bytes = segment.columns["key"].values[0]  # type: ignore[union-attr]
     return key.decode()
 

@@ -8,10 +8,12 @@ import platform
 import socket
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5dat_lib.columns import Block, Bytes, Column, References, Scalars
-from h5dat_lib.config import Config
+
+if TYPE_CHECKING:  # reading needs the names below, and must not pay for building the settings' models
+    from h5dat_lib.config import Config
 
 LINEAGE = "lineage"
 ARCHIVES = "lineage/archives"

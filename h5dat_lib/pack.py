@@ -32,7 +32,7 @@ from h5dat_lib.errors import MemberError
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.staged import CHUNK, Segment, StagedChunks, StagedColumn, StagedScalars, StageWriter
 
-SEGMENT_BYTES = 16 << 20
+SEGMENT_BYTES = 4 << 20
 """Numbers and strings of a class that are collected before they are written to the staged file."""
 
 

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 
 from h5dat_lib.columns import Array
-from h5dat_lib.config import ImageOptions
 
 
 class Column(Protocol):
@@ -168,8 +167,8 @@ class Encoded(_Ranges):
 
     def __init__(self, item: h5py.Group, layout: str, attributes: Mapping[str, Any]) -> None:
         super().__init__(item, layout)
-        resize = attributes.get("resize") or "null"
-        self._options = ImageOptions(color=attributes.get("color", "keep"), resize=json.loads(resize))
+        self._color = attributes.get("color", "keep")
+        self._resize = json.loads(attributes.get("resize") or "null")
 
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
@@ -177,10 +176,11 @@ class Encoded(_Ranges):
         return self._bytes(int(self._offset[row]), int(self._length[row])).tobytes()
 
     def _value(self, row: int, data: Array) -> Array:
-        # Imported here because listing a file must not pay for loading decoders.
+        # Imported here because listing a file must not pay for loading decoders and settings.
+        from h5dat_lib.config import ImageOptions
         from h5dat_lib.convert.image import decode
 
-        return decode(data.tobytes(), self._options)
+        return decode(data.tobytes(), ImageOptions(color=self._color, resize=self._resize))
 
     def _dtype(self) -> str:
         return "file"

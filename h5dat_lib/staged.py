@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -135,19 +135,28 @@ class StageWriter:
 
 
 class StagedFile:
-    """A staged file that is there, opened for reading: its segments, and the bytes of their chunks."""
+    """A staged file that is there, opened for reading: its segments, one at a time, and the bytes of their chunks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        self.segments = [self._segment(entry) for entry in self._index()]
+        self._entries = self._index()
 
     def __enter__(self) -> StagedFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self._descriptor)
+
+    @property
+    def tables(self) -> set[str]:
+        """Names of the tables that have rows here."""
+        return {entry["table"] for entry in self._entries}
+
+    def segments(self, table: str | None = None) -> Iterator[Segment]:
+        """All segments, or those of a table, in the order of their rows; one is in memory at a time."""
+        return (self._segment(entry) for entry in self._entries if table in (None, entry["table"]))
 
     def chunk(self, at: int, size: int) -> memoryview:
         """A chunk's bytes, good until the next call: all chunks are read into one buffer."""

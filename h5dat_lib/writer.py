@@ -95,8 +95,8 @@ class Writer:
 
         Raises OutputError when a column cannot take the batch's values, such as encoded pictures in a decoded column.
         """
-        rows = {segment.table: self.table(segment.table).rows for segment in staged.segments}
-        for segment in staged.segments:
+        rows = {table: self.table(table).rows for table in staged.tables}
+        for segment in staged.segments():
             self.table(segment.table).append(segment, staged, {**rows, **bases})
 
     def table(self, name: str) -> Table:

@@ -89,7 +89,7 @@ def test_segments_read_back_as_they_were_written(tmp_path: Path) -> None:
         out.add(Segment("t", 5, {"n": numbers}, {"color": "keep"}))
         out.finish()
     with StagedFile(tmp_path / "a.stage") as file:
-        [segment] = file.segments
+        [segment] = file.segments()
     found = segment.columns["n"]
     assert isinstance(found, StagedScalars)
     assert np.array_equal(found.values, numbers.values) and np.array_equal(found.missing, numbers.missing)  # type: ignore[arg-type]
