@@ -143,7 +143,7 @@ def verify(file: File, as_json: AsJson = False) -> None:
 @app.command()
 def up() -> None:
     """Start a Prefect server on this machine that keeps running, and print the address of its UI."""
-    from flows.server import up as start
+    from flows.standing_server import up as start
 
     typer.echo(start())
 
@@ -151,7 +151,7 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop the server that `h5dat up` started; its history is kept."""
-    from flows.server import down as stop
+    from flows.standing_server import down as stop
 
     typer.echo(stop())
 

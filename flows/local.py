@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows.server import client_environment, running_server
+from flows.prefect_client import client_environment
+from flows.server import running_server
 from h5dat_lib.config import Config
 from h5dat_lib.pipeline import Ingest, Progress, Report
 

@@ -18,7 +18,7 @@ from h5dat_lib.errors import OutputError
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.staged import StagedChunks, StagedColumn, StagedFile, StagedScalars
 
-_HELD_BYTES = 1 << 20
+_HELD_BYTES = 256 << 10
 """Numbers of one dataset that are collected before they are written, within a transaction."""
 _SLAB_ROWS = 1 << 16
 """Rows of a column that are read at a time when it has to be rewritten as another type."""

@@ -33,6 +33,8 @@ from h5dat_lib.writer import Writer
 
 PAGE_BYTES = 1 << 20
 """Page of the paged file space: all metadata lies in few pages, which a reader over a network fetches in few requests."""
+_CACHE_BYTES = 128 << 10
+"""Chunk cache of one dataset: only its open last chunk is ever read, of 64 KiB."""
 _LIBVER = ("v110", "v110")
 
 
@@ -161,7 +163,7 @@ class Output:
         elif not self._opened:
             self._create()
         self._opened = True
-        return h5py.File(self._working, "r+", libver=_LIBVER)
+        return h5py.File(self._working, "r+", libver=_LIBVER, rdcc_nbytes=_CACHE_BYTES)
 
     def _create(self) -> None:
         # Free space is kept on record from one commit to the next, so that half-filled pages are filled up.

@@ -140,6 +140,10 @@ class Planner:
         self._seen.add(hash(path))
         return len(self._seen) == known
 
+    def forget_names(self) -> None:
+        """Gives back the memory by which doubles are found, once all members have been seen."""
+        self._seen.clear()
+
     def _by_content(self, member: Member, reader: Reader) -> Record:
         if not self._classifier.by_medium:
             return _rejected(member, "no class: no rule of the schema matches this path")
@@ -227,6 +231,7 @@ class Plan:
                 self._stored.append(max(member.stored, 0))
                 plan.write(record.to_line())
         reader.close()
+        self.planner.forget_names()
         self.members = len(self._start)
         self._refuse_empty(self.members)
 

@@ -6,7 +6,6 @@ import argparse
 import json
 import multiprocessing
 import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -71,4 +70,4 @@ def _record(figures: list[Figure], rounds: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -86,7 +86,7 @@ def _memory(process: psutil.Process) -> dict[str, Any]:
 
 def _name(words: list[str]) -> str:
     line = " ".join(words)
-    parts = (("spawn_main", "worker"), ("resource_tracker", "tracker"), ("server.py", "server"))
+    parts = (("spawn_main", "worker"), ("resource_tracker", "tracker"), ("flows/server", "server"))
     return next((name for mark, name in parts if mark in line), "main")
 
 
@@ -107,11 +107,13 @@ def _growth(way: str, peaks: dict[int, Peak], many: int, few: int, goal: Goal | 
     return Figure(f"memory, {way}, {many:,} / {few:,} members", peaks[many].pss / peaks[few].pss, "x", goal)
 
 
-def _peak_of_run(setup: Setup, way: str, count: int) -> Peak:
-    archive = data.small_files(setup.folder, count)
-    arguments = ["-m", "flows.cli", "ingest", str(archive), "-o", str(setup.output("memory")), "--workers", "2", "--quiet"]
+def _peak_of_run(setup: Setup, way: str, pairs: int) -> Peak:
+    archive, output = data.small_files(setup.folder, pairs), setup.output("memory")
+    options = ["--direct"] if way == "direct" else []
     with temporary_home() as home:
-        return measured(*arguments, *(["--direct"] if way == "direct" else []), home=home)
+        peak = measured("-m", "flows.cli", "ingest", archive, "-o", output, "--workers", "2", "--quiet", *options, home=home)
+    output.unlink()
+    return peak
 
 
 def _detail(peak: Peak) -> str:

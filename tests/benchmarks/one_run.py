@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import multiprocessing
 import os
-import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -58,7 +56,7 @@ class Clock:
     """Seconds and calls of functions that are wrapped, by name; and processor seconds of the run, of all and of the main process."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.processor = 0.0
         self.processor_main = 0.0
@@ -209,5 +207,4 @@ def _print(clock: Clock, report: Any) -> None:
 
 
 if __name__ == "__main__":
-    multiprocessing.set_start_method("spawn")
-    sys.exit(main())
+    main()
