@@ -150,7 +150,7 @@ class Output:
                 writer.flush()
             # The disk works while the workers do, so that little is left to wait for at the end.
             self._write_back.submit(_sync, self._working)
-        except OSError as exc:
+        except (OSError, RuntimeError) as exc:  # h5py raises either, according to the call in which HDF5 failed
             self._torn = True
             raise OutputError(f"{self.path}: {_reason(exc)}; the output is as it was before this run") from exc
         except BaseException:
@@ -220,9 +220,9 @@ def _layout_of(file: h5py.File, name: str) -> PixelLayout | None:
     return PixelLayout(pixels["values"].chunks[0]) if layout == "ragged" else None
 
 
-def _reason(exc: OSError) -> str:
+def _reason(exc: OSError | RuntimeError) -> str:
     """What HDF5 hit, from the error number that it puts in its message."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        if exc.errno == number or f"errno = {number}" in str(exc):
+        if getattr(exc, "errno", None) == number or f"errno = {number}" in str(exc):
             return f"the disk is full ({os.strerror(number)}); free some space and run the same command again"
     return f"cannot be written: {exc}"

@@ -36,6 +36,10 @@ _SHARE = 8
 """A batch takes at most this part of the work that is left, so that the last batches end together."""
 _LEAST = 8
 """No batch is estimated below this part of ``batch_seconds``, so that a task run stays worth its cost."""
+_SPREAD = 4
+"""But an archive with little work is cut into this many, so that all workers have a part in it..."""
+_FLOOR = 0.25
+"""...unless there is so little, in seconds, that one of them has done it before the others have started."""
 
 
 _MEMBER_FIELDS = attrgetter(*(entry.name for entry in fields(Member)))
@@ -281,15 +285,17 @@ class Plan:
         reader = open_reader(self.archive.kind, self.archive.uri)
         self.planner.decide_layouts(layouts, reader)
         reader.close()
-        first, number, left = 0, 0, sum(self._cost)
+        total = sum(self._cost)
+        first, number, left = 0, 0, total
         while first < len(self._start):
-            end, seconds = self._end_of_batch(first, self._target(left))
+            end, seconds = self._end_of_batch(first, self._target(left, total))
             yield self._batch(number, self._path, self._start[first], end - first, sum(self._stored[first:end]))
             first, number, left = end, number + 1, left - seconds
 
-    def _target(self, left: float) -> float:
+    def _target(self, left: float, total: float) -> float:
+        """Seconds of work for the next batch: large ones first, small ones last, all of them worth a task run."""
         most = self._config.batch_seconds
-        return max(most / _LEAST, min(most, left / _SHARE))
+        return max(min(most / _LEAST, max(total / _SPREAD, _FLOOR)), min(most, left / _SHARE))
 
     def _end_of_batch(self, first: int, target: float) -> tuple[int, float]:
         end, seconds, size = first + 1, self._cost[first], self._size[first]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import random
 import shutil
@@ -232,14 +233,17 @@ main()
 
 @pytest.mark.parametrize("limit", [100_000, 2_000_000, 6_000_000])
 @pytest.mark.parametrize("appended", [False, True])
-def test_a_full_disk_is_one_line_and_leaves_the_output_as_it_was(tmp_path: Path, threads: Path, limit: int, appended: bool) -> None:
-    """The kernel refuses to let a file grow, as on a full disk: in staging with the small limit, in the commit with the others."""
+@pytest.mark.parametrize("batch_seconds", [8, 0.01])
+def test_a_full_disk_is_one_line_and_leaves_the_output_as_it_was(tmp_path: Path, limit: int, appended: bool, batch_seconds: float) -> None:
+    """The kernel refuses to let a file grow, as on a full disk: in staging with the small limit, in one or a later commit with others."""
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"task_runner": "threads", "batch_seconds": batch_seconds}))
     archive = make_zip(tmp_path / "a.zip", {f"{n}.bmp": picture(300, 300, n, format="BMP") for n in range(30)})
     output = tmp_path / "out.h5"
     if appended:
         h5dat_lib.ingest(make_zip(tmp_path / "first.zip", {"first.txt": b"x"}), output, config())
     before = output.read_bytes() if appended else None
-    code = _FILL.format(limit=limit, archive=str(archive), output=str(output), config=str(threads))
+    code = _FILL.format(limit=limit, archive=str(archive), output=str(output), config=str(settings))
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[1]
     )
