@@ -187,7 +187,7 @@ class ScalarWriter:
         values, mask = self._values.dataset, self._mask
         for first in range(0, len(values), _SLAB_ROWS):
             part = values[first : first + _SLAB_ROWS]
-            yield part, mask.dataset[first : first + len(part)] if mask else _no_numbers(part)
+            yield part, mask.dataset[first : first + len(part)] if mask is not None else _no_numbers(part)
 
     def _make_nullable(self) -> None:
         if self._mask is not None:
@@ -240,12 +240,14 @@ class BytesWriter:
     def fits(self, column: StagedColumn) -> bool:
         if self.layout == "text" and isinstance(column, StagedScalars):
             return True
-        layout = "ragged" if self.layout == "ragged" else self.layout
-        return isinstance(column, StagedChunks) and (column.layout if column.layout != "pixels" else "ragged") == layout
+        if not isinstance(column, StagedChunks):
+            return False
+        return self.layout == ("ragged" if column.layout == "pixels" else column.layout)
 
     def append(self, column: StagedColumn, staged: StagedFile, base: int) -> None:
         if isinstance(column, StagedScalars):
-            self.extend_text(*_texts(column.values, column.missing), column.missing)
+            missing = _no_numbers(column.values) if column.missing is None else column.missing
+            self.extend_text(*_texts(column.values, missing), missing)
             return
         start = len(self._values)
         self._append_chunks(staged, column)

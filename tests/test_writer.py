@@ -210,6 +210,7 @@ LONG = "long " * 100
         ([strings(LONG), strings("a", None), strings(LONG)], [LONG, "a", None, LONG], "text"),
         ([integers(1, None), strings(LONG, None)], ["1", None, LONG, None], "text"),
         ([strings(LONG), integers(1, None)], [LONG, "1", None], "text"),
+        ([strings(LONG), floats(1.5, float("nan"))], [LONG, "1.5", None], "text"),
         ([strings("nul\0"), strings("a")], ["nul\0", "a"], "text"),
     ],
 )
