@@ -19,6 +19,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol
@@ -207,10 +208,10 @@ class Ingest:
                 continue
             pending.append((batch, convert(batch)))
             while len(pending) >= window:
-                self._commit_ready(pending, commit, stop)
+                self._commit_ready(pending, commit, stop, least=self.config.worker_count)
                 yield
         while pending:
-            self._commit_ready(pending, commit, stop)
+            self._commit_ready(pending, commit, stop, least=1)
             yield
         self._check_budget(at_end=True)
 
@@ -219,9 +220,9 @@ class Ingest:
             yield from plan.batches(self._output.layouts)
             self._count_members()
 
-    def _commit_ready(self, pending: deque[tuple[Batch, Pending]], commit: Commit, stop: threading.Event) -> None:
-        """Waits for the oldest batch, and commits it with those after it that are ready too."""
-        ready = [_wait(pending[0][1], stop)]
+    def _commit_ready(self, pending: deque[tuple[Batch, Pending]], commit: Commit, stop: threading.Event, least: int) -> None:
+        """Waits for the oldest ``least`` batches, since each commit has a cost, and commits them with those behind that are ready."""
+        ready = [_wait(under_way, stop) for _, under_way in islice(pending, least)]
         while len(ready) < len(pending) and (staged := _result_now(pending[len(ready)][1])):
             ready.append(staged)
         commit(ready)
