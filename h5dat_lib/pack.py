@@ -32,8 +32,10 @@ from h5dat_lib.errors import MemberError
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.staged import CHUNK, Segment, StagedChunks, StagedColumn, StagedScalars, StageWriter
 
-SEGMENT_BYTES = 4 << 20
-"""Numbers and strings of a class that are collected before they are written to the staged file."""
+SEGMENT_BYTES = 1 << 20
+"""Memory that the numbers of a class may take before they are written to the staged file as a segment."""
+# What Python holds for a value until then: list entries, integers, tuples.
+_SCALAR_BYTES, _VALUE_BYTES, _PICTURE_BYTES, _PAIR_BYTES = 16, 100, 450, 64
 
 
 class ChunkPacker:
@@ -123,7 +125,7 @@ class _ScalarPacker:
         missing = getattr(column, "missing", None)
         if missing is None and not isinstance(column.values, np.ndarray):
             self._loose.extend(column.values)
-            return 16 * len(column.values)
+            return _SCALAR_BYTES * len(column.values)
         self._settle()
         values = np.asarray(column.values, self._dtype)
         self._values.append(values)
@@ -177,7 +179,7 @@ class _BytesPacker:
         for value in column.values:
             self._chunks.add(value)
             self._lengths.append(len(value))
-        return 8 * len(column.values)
+        return _VALUE_BYTES * len(column.values)
 
     def finish(self) -> StagedColumn:
         lengths = np.array(self._lengths, "<u8")
@@ -213,7 +215,7 @@ class _PixelPacker:
             self._shapes.append(value.shape)
             self._dtypes.append(value.dtype.str)
             self._chunks.add_aligned(np.ascontiguousarray(value).reshape(-1).view("u1").data)
-        return 32 * len(column.values)
+        return _PICTURE_BYTES * len(column.values)
 
     def finish(self) -> StagedColumn:
         return StagedChunks(
@@ -249,7 +251,7 @@ class _PairPacker:
         self._types.append(np.asarray(pairs.types, "|u1"))
         self._values.add(b"".join(pairs.values))
         self._lengths.extend(map(len, pairs.values))
-        return 25 * len(pairs.keys)
+        return _PAIR_BYTES * len(pairs.keys)
 
     def segments(self) -> Iterator[Segment]:
         if not self._rows:

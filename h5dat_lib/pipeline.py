@@ -33,7 +33,7 @@ from h5dat_lib.stage import Staged, stage, start_worker
 
 _POLL_SECONDS = 0.2
 """How often a waiting run looks whether it has been asked to stop."""
-_HASH_STEP = 4 << 20
+_HASH_STEP = 1 << 20
 
 
 class Pending(Protocol):

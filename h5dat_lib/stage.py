@@ -29,6 +29,9 @@ from h5dat_lib.plan import Batch, Record
 from h5dat_lib.schema import Class
 from h5dat_lib.staged import StageWriter
 
+_LINEAGE_ROWS = 1000
+"""Members, and rejects, that are noted before they are written to the staged file."""
+
 
 @dataclass(frozen=True)
 class Staged:
@@ -87,7 +90,7 @@ def stage(batch: Batch) -> Staged:
         reader.close()
     return Staged(
         batch.stage, batch.number, batch.archive, batch.members, batch.stored,
-        converter.rows, len(converter.rejects), converter.bytes, time.monotonic() - started,
+        converter.rows, converter.rejects, converter.bytes, time.monotonic() - started,
     )  # fmt: skip
 
 
@@ -102,13 +105,15 @@ class _BatchConverter:
     def __init__(self, batch: Batch, config: Config, reader: Reader, out: StageWriter) -> None:
         self.bytes = 0
         self.rows = 0
-        self.rejects: list[tuple[str, str, str]] = []
+        self.members = 0
+        self.rejects = 0
         self._batch = batch
         self._config = config
         self._reader = reader
         self._out = out
         self._tables: dict[str, TablePacker] = {}
         self._members: list[tuple[str, int, int, str, str, str, int, float]] = []
+        self._rejects: list[tuple[str, str, str]] = []
 
     def add(self, record: Record) -> None:
         """Converts one member; whatever is wrong with it costs this member only."""
@@ -118,7 +123,7 @@ class _BatchConverter:
                 raise MemberError(member.reject or "no class", "plan")
             self._convert(member, record.class_)
         except MemberError as exc:
-            self.rejects.append((member.path, exc.stage, exc.reason))
+            self._reject(member, exc.stage, exc.reason)
 
     def _convert(self, member: Member, class_: Class) -> None:
         content = Content(self._reader, member, self._config.limits)
@@ -128,9 +133,9 @@ class _BatchConverter:
         try:
             for block in _blocks(handler, content, self._config.options(class_.name)):
                 if isinstance(block, Fault):
-                    self.rejects.append((member.path, "convert", block.reason))
+                    self._reject(member, "convert", block.reason)
                 else:
-                    table.add(_with_member(block, len(self._members)))
+                    table.add(_with_member(block, self.members))
         except BaseException:
             if table.rows > first:  # what was converted before the fault stays, and keeps its origin
                 self._note(content, handler, class_, table.rows - first)
@@ -142,6 +147,15 @@ class _BatchConverter:
         self._members.append((content.member.path, size, content.crc32, content.sha256, converter, class_.name, rows, time.time()))
         self.bytes += size
         self.rows += rows
+        self.members += 1
+        if len(self._members) >= _LINEAGE_ROWS:
+            self._write_members()
+
+    def _reject(self, member: Member, stage: str, reason: str) -> None:
+        self._rejects.append((member.path, stage, reason))
+        self.rejects += 1
+        if len(self._rejects) >= _LINEAGE_ROWS:
+            self._write_rejects()
 
     def _table(self, name: str) -> TablePacker:
         if name not in self._tables:
@@ -155,18 +169,27 @@ class _BatchConverter:
         """Writes what is still held, and the lineage of the batch: its members, its rejects and itself."""
         for table in self._tables.values():
             table.seal()
-        self._write(MEMBERS, self._member_block())
-        self._write(REJECTS, self._reject_block())
+        self._write_members()
+        self._write_rejects()
         self._write(BATCHES, self._batch_block(seconds))
 
     def _write(self, name: str, block: Block) -> None:
-        if block.rows:
-            packer = self._packer(name)
-            packer.add(block)
-            packer.seal()
+        packer = self._packer(name)
+        packer.add(block)
+        packer.seal()
+
+    def _write_members(self) -> None:
+        if self._members:
+            self._write(MEMBERS, self._member_block())
+            self._members.clear()
+
+    def _write_rejects(self) -> None:
+        if self._rejects:
+            self._write(REJECTS, self._reject_block())
+            self._rejects.clear()
 
     def _member_block(self) -> Block:
-        paths, sizes, crcs, hashes, converters, classes, rows, times = zip(*self._members, strict=True) if self._members else ((),) * 8
+        paths, sizes, crcs, hashes, converters, classes, rows, times = zip(*self._members, strict=True)
         columns: dict[str, Column] = {
             "path": Bytes([path.encode() for path in paths], "text"),
             "size": Scalars(sizes, "<u8"),
@@ -181,7 +204,7 @@ class _BatchConverter:
         return Block(len(paths), columns)
 
     def _reject_block(self) -> Block:
-        paths, stages, reasons = zip(*self.rejects, strict=True) if self.rejects else ((),) * 3
+        paths, stages, reasons = zip(*self._rejects, strict=True)
         columns: dict[str, Column] = {
             "path": Bytes([path.encode() for path in paths], "text"),
             "stage": Scalars([value.encode() for value in stages], "S16"),
@@ -197,7 +220,7 @@ class _BatchConverter:
             "number": Scalars([batch.number], "<u8"),
             "members": Scalars([batch.members], "<u8"),
             "rows": Scalars([self.rows], "<u8"),
-            "rejects": Scalars([len(self.rejects)], "<u8"),
+            "rejects": Scalars([self.rejects], "<u8"),
             "bytes": Scalars([self.bytes], "<u8"),
             "seconds": Scalars([seconds], "<f8"),
             "archive": References([0], ARCHIVES),

@@ -92,6 +92,11 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
+def best(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The ratio of the least of both sides: what is left when other load has disturbed most rounds."""
+    return min(numerators) / min(denominators)
+
+
 def table(figures: Sequence[Figure]) -> str:
     """All figures, a line each, in columns."""
     rows = [("name", "figure", "goal", "")]
