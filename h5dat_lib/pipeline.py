@@ -163,7 +163,7 @@ class Ingest:
         self.plans = [Plan(uri, number, self.config, folder, self._output.own_paths) for number, uri in enumerate(self.uris)]
         for plan in self.plans:
             archive = plan.archive
-            self._records[plan.number] = ArchiveRecord(archive.uri, archive.kind, archive.size, archive.fingerprint(), self.config.digest())
+            self._records[plan.number] = ArchiveRecord(archive.uri, archive.kind, archive.size, plan.fingerprint, self.config.digest())
             if archive.kind != "folder":
                 self._hashes[plan.number] = self._hashing.submit(_sha256, archive.uri)
         self.progress.stored_total = sum(plan.stored for plan in self.plans)

@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from operator import attrgetter
@@ -217,6 +218,11 @@ class Plan:
         if not self.archive.streamed:
             self._list()
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when the archive does: with the configuration's digest it says which batches are in an output already."""
+        return self.archive.fingerprint()
+
     @property
     def stored(self) -> int:
         """Bytes of the archive that its batches are made of, for progress: of its members, or of a stream as a whole."""
@@ -268,7 +274,7 @@ class Plan:
 
     def batches(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
         """Batches in archive order. ``layouts`` holds what is known of the output's classes and is added to."""
-        identity = f"{self.archive.fingerprint()} {self._config.digest()}"
+        identity = f"{self.fingerprint} {self._config.digest()}"
         cut = self._spooled(layouts) if self.archive.streamed else self._listed(layouts)
         for batch in cut:
             key = hashlib.sha256(f"{identity} {batch.number}".encode()).hexdigest()

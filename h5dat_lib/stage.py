@@ -129,18 +129,17 @@ class _BatchConverter:
         content = Content(self._reader, member, self._config.limits)
         handler = _handler(content, class_)
         table = self._table(class_.name)
-        first = table.rows
+        first, whole = table.rows, False
         try:
             for block in _blocks(handler, content, self._config.options(class_.name)):
                 if isinstance(block, Fault):
                     self._reject(member, "convert", block.reason)
                 else:
                     table.add(_with_member(block, self.members))
-        except BaseException:
-            if table.rows > first:  # what was converted before the fault stays, and keeps its origin
+            whole = True
+        finally:
+            if whole or table.rows > first:  # what was converted before a fault stays, and keeps its origin
                 self._note(content, handler, class_, table.rows - first)
-            raise
-        self._note(content, handler, class_, table.rows - first)
 
     def _note(self, content: Content, handler: Handler, class_: Class, rows: int) -> None:
         size, converter = max(content.size, 0), f"{handler.name}/{handler.version}"
