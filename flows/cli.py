@@ -76,12 +76,15 @@ def ingest(
     from h5dat_lib.config import load
 
     settings = load(config, schema, workers=workers)
-    with live_progress(quiet=quiet or as_json) as observe:
+    with live_progress(quiet=quiet or as_json) as display:
         if direct:
-            from h5dat_lib.pipeline import ingest as run
+            from h5dat_lib.pipeline import ingest as ingest_directly
+
+            report = ingest_directly(archives, output, settings, display)
         else:
-            from flows.local import ingest as run
-        report = run(archives, output, settings, observe)
+            from flows.local import ingest as ingest_as_flow
+
+            report = ingest_as_flow(archives, output, settings, display, lambda url: display.say(f"watch it in the Prefect UI: {url}"))
     if as_json:
         _print_json(asdict(report))
     elif not quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import rich.progress
+
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
     from h5dat_lib.verification import Verified
@@ -21,20 +23,18 @@ _LOG_SECONDS = 30
 """How often progress is printed as a line when the output is not a terminal."""
 
 
-@contextmanager
-def live_progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """What is to be called with the progress of a run: a live bar on a terminal, a line now and then elsewhere."""
-    if quiet:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
-        with _bar() as observe:
-            yield observe
-    else:
-        yield _Lines()
+class Display:
+    """Shows how a run goes on; this one shows nothing."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows progress; called after every commit."""
+
+    def say(self, line: str) -> None:
+        """Shows a line to somebody who is looking."""
 
 
-class _Lines:
-    """Prints progress as plain lines, for logs."""
+class _Lines(Display):
+    """Prints progress as plain lines now and then, for logs."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _LOG_SECONDS
@@ -45,20 +45,34 @@ class _Lines:
             print(f"{_members(progress)} members, {_rate(progress)}, {progress.rejects:,} rejects", file=sys.stderr)
 
 
+class _Bar(Display):
+    """A live bar, with lines above it."""
+
+    def __init__(self, bar: rich.progress.Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, state="starting")
+
+    def __call__(self, progress: Progress) -> None:
+        state = f"{_members(progress)} members  {_rate(progress)}  {progress.rejects:,} rejects"
+        done = min(progress.stored, progress.stored_total)
+        self._bar.update(self._task, total=progress.stored_total, completed=done, state=state)
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
+def live_progress(quiet: bool) -> Iterator[Display]:
+    """What is to be called with the progress of a run: a live bar on a terminal, a line now and then elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield Display() if quiet else _Lines()
+        return
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[state]}"), TextColumn("ETA"), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, state="planning")
-
-        def observe(progress: Progress) -> None:
-            state = f"{_members(progress)} members  {_rate(progress)}  {progress.rejects:,} rejects"
-            bar.update(task, total=progress.stored_total, completed=min(progress.stored, progress.stored_total), state=state)
-
-        yield observe
+        yield _Bar(bar)
 
 
 def _members(progress: Progress) -> str:
@@ -111,6 +125,8 @@ def _print_classes(contents: dict[str, Any]) -> None:
     for entry in contents["classes"]:
         rows.append((entry["name"], f"{entry['rows']:,}", "", "", "", "", _size(entry["bytes"])))
         rows += [("", "", *_column_cells(column), _size(column["bytes"])) for column in entry["columns"]]
+        if entry["pairs"]:
+            rows.append(("", "", f"and {entry['pairs']:,} key/value pairs", "", "", "", ""))
     _print_table(("class", "rows", "column", "layout", "shape", "type", "on disk"), rows)
 
 

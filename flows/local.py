@@ -17,11 +17,13 @@ def ingest(
     output: str | Path,
     config: Config | None = None,
     observe: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Report:
     """Converts archives into an HDF5 file as a Prefect flow run: `h5dat_lib.ingest`, watched in the Prefect UI.
 
-    Planning goes on while the server starts. To be called in a program's main thread, under ``if __name__ == "__main__":``,
-    because the workers import the main module. Raises what `h5dat_lib.ingest` raises, and ServerError.
+    ``announce`` is called with the address of the UI once it can be opened. Planning goes on while the server starts.
+    To be called in a program's main thread, under ``if __name__ == "__main__":``, because the workers import the main
+    module. Raises what `h5dat_lib.ingest` raises, and ServerError.
     """
     with running_server() as api, Ingest(archives, output, config or Config()) as run:
         os.environ.update(client_environment(api.url))
@@ -29,4 +31,6 @@ def ingest(
         from flows.ingest_archives import run_prepared
 
         api.wait_until_healthy()
+        if announce:
+            announce(api.ui_url)
         return run_prepared(run, observe or (lambda progress: None))
