@@ -22,6 +22,8 @@ _HELD_BYTES = 256 << 10
 """Numbers of one dataset that are collected before they are written, within a transaction."""
 _SLAB_ROWS = 1 << 16
 """Rows of a column that are read at a time when it has to be rewritten as another type."""
+_MOVED_CHUNKS = 64
+"""Chunks in memory while a dense column is made ragged: 16 MiB at most."""
 _EXACT = 1 << 53
 """Integers up to here are exact as float64 (IEEE 754)."""
 
@@ -277,15 +279,19 @@ class BytesWriter:
         self._parts["length"].append(lengths)
 
     def take_dense(self, dense: h5py.Dataset, pieces: int) -> None:
-        """Takes over the pictures of a dense dataset."""
-        rows, size, height = len(dense), self._values.chunks[0], dense.chunks[1]
+        """Takes over the pictures of a dense dataset, the last first: each few that leave it make room for those before them."""
+        rows, size, shape = len(dense), self._values.chunks[0], dense.shape[1:]
         self._values.resize(rows * pieces * size, axis=0)
-        for number in range(rows * pieces):
-            mask, data = dense.id.read_direct_chunk((number // pieces, number % pieces * height, 0, 0))
-            self._writer.write_chunk(self._values, number, (number * size,), data, mask)
+        step = max(_MOVED_CHUNKS // pieces, 1)
+        for first in reversed(range(0, rows, step)):
+            numbers = range(first * pieces, min(first + step, rows) * pieces)
+            chunks = [dense.id.read_direct_chunk((number // pieces, number % pieces * dense.chunks[1], 0, 0)) for number in numbers]
+            dense.resize(first, axis=0)
+            for number, (mask, data) in zip(numbers, chunks, strict=True):
+                self._writer.write_chunk(self._values, number, (number * size,), data, mask)
         self._parts["offset"].append(np.arange(rows, dtype="<u8") * np.uint64(pieces * size))
-        self._parts["length"].append(np.full(rows, int(np.prod(dense.shape[1:])) * dense.dtype.itemsize, "<u8"))
-        self._parts["shape"].append(np.tile(np.array(dense.shape[1:], "<u4"), (rows, 1)))
+        self._parts["length"].append(np.full(rows, math.prod(shape) * dense.dtype.itemsize, "<u8"))
+        self._parts["shape"].append(np.tile(np.array(shape, "<u4"), (rows, 1)))
         self._parts["dtype"].append(np.full(rows, dense.dtype.str.encode(), "S4"))
 
     def _append_mask(self, rows: int, missing: Array | None) -> None:

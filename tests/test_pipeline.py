@@ -195,6 +195,18 @@ def test_another_archive_is_added_to_an_output_that_is_there(tmp_path: Path) -> 
     assert not h5dat_lib.verify(output).mismatches
 
 
+def test_a_dense_column_that_becomes_ragged_stays_in_its_place(tmp_path: Path) -> None:
+    output = tmp_path / "out.h5"
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {f"{n}.bmp": picture(500, 500, n, format="BMP") for n in range(40)}), output, config())
+    before = output.stat().st_size
+    h5dat_lib.ingest(make_zip(tmp_path / "b.zip", {"odd.png": picture(3, 4)}), output, config())
+    assert output.stat().st_size < before * 1.1
+    with h5dat_lib.open(output) as file:
+        assert file["images"].pixels.layout == "ragged"
+        assert np.array_equal(file["images"].pixels[39], np.asarray(Image.open(io.BytesIO(picture(500, 500, 39, format="BMP")))))
+    assert not h5dat_lib.verify(output).mismatches
+
+
 def test_several_archives_are_one_run(tmp_path: Path) -> None:
     archives = [make_zip(tmp_path / f"{n}.zip", {f"{n}.txt": str(n).encode()}) for n in range(3)]
     report = h5dat_lib.ingest(archives, tmp_path / "out.h5", config())

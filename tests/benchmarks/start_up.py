@@ -71,4 +71,5 @@ def _figure(name: str, seconds: Sequence[float], goal: Goal | None) -> Figure:
 
 def _loads_prefect(*arguments: str) -> bool:
     program = _PREFECT_LOADED.format(", ".join(map(repr, arguments)))
-    return run("-c", program).stderr.endswith("prefect True")
+    found = run("-c", program).stderr.rpartition("prefect ")[2]
+    return {"True": True, "False": False}[found]
