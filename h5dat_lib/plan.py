@@ -19,10 +19,10 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from h5dat_lib.archive import is_container, open_archive, open_reader
-from h5dat_lib.archive.member import Archive, Content, Member, Reader
+from h5dat_lib.archive.member import Archive, Content, Member, Reader, StreamedArchive
 from h5dat_lib.archive.spool import SpoolWriter
 from h5dat_lib.config import Config, Medium
 from h5dat_lib.convert import by_extension, handler_for
@@ -313,7 +313,8 @@ class Plan:
 
     def _spooled(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
         """Reads the stream as far as the next batch; each batch has a spool and a plan file of its own."""
-        stream = self._stream_until_damage()
+        archive = cast(StreamedArchive, self.archive)
+        stream = self._stream_until_damage(archive)
         total = position = 0
         seconds = self._config.batch_seconds / _LEAST
         for number in range(1 << 62):
@@ -322,7 +323,7 @@ class Plan:
             total += members
             if not members:
                 break
-            read, position = self.archive.position() - position, self.archive.position()
+            read, position = archive.position() - position, archive.position()
             batch = self._batch(number, spool.with_suffix(".plan"), 0, members, read)
             yield replace(batch, kind="tar", source=str(spool), spool=True)
             # Small batches first: the workers start early, and a short archive is still spread over all of them.
@@ -349,10 +350,10 @@ class Plan:
             path.with_suffix(".plan").unlink()
         return count
 
-    def _stream_until_damage(self) -> Iterator[tuple[Member, BinaryIO]]:
+    def _stream_until_damage(self, archive: StreamedArchive) -> Iterator[tuple[Member, BinaryIO]]:
         found = 0
         try:
-            for member, data in self.archive.stream():
+            for member, data in archive.stream():
                 found += 1
                 yield member, data
         except InputError as exc:

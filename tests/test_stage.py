@@ -31,7 +31,8 @@ def _batch(folder: Path, members: dict[str, bytes]) -> object:
 
 def _texts_by(monkeypatch: pytest.MonkeyPatch, convert_text: object) -> None:
     """Makes texts be converted by another function."""
-    handler = convert.handler_named("txt")
+    handler = convert.by_extension("a.txt")
+    assert handler is not None
     other: Handler = replace(handler, convert=convert_text)  # type: ignore[arg-type]
     monkeypatch.setattr("h5dat_lib.stage.handler_for", lambda head, path: other)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from h5dat_lib.archive.member import Member, checked_path
-from h5dat_lib.archive.stream import one_by_one, read_whole
+from h5dat_lib.archive.stream import read_whole
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.storage import LocalSource, RangeStream
@@ -52,12 +52,6 @@ class FolderArchive:
             size += found
             yield Member(path, found, found, 0, reject=fault or reject, name=None if path == name else name)
         self.size = size
-
-    def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
-        return one_by_one(self.members(), FolderReader(self.uri))
-
-    def position(self) -> int:
-        return 0
 
 
 def _walk(root: str, left_out: frozenset[str]) -> Iterator[tuple[str, os.stat_result | None, str | None]]:

@@ -69,7 +69,7 @@ class Archive(Protocol):
     size: int
     """Bytes of the archive; of a folder the sum over its files, known once it has been listed."""
     streamed: bool
-    """True when members can only be read in one forward pass, by ``stream``."""
+    """True when members can only be read in one forward pass: it is a `StreamedArchive`."""
 
     def fingerprint(self) -> str:
         """sha256 hex that changes when the archive does, without reading all of it."""
@@ -79,12 +79,16 @@ class Archive(Protocol):
         """Members in archive order; nothing is kept. Folders are no members. Raises InputError on a broken directory."""
         ...
 
+
+class StreamedArchive(Archive, Protocol):
+    """A compressed tar: its members come one after the other, and cannot be gone back to."""
+
     def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
         """Members with their bytes, in one pass; a member's bytes must be read before the next is asked for."""
         ...
 
     def position(self) -> int:
-        """Bytes of the archive that a forward pass has read so far; 0 where there is none."""
+        """Bytes of the archive that the forward pass has read so far."""
         ...
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import BinaryIO, cast
 
 from h5dat_lib.archive.member import Member, checked_path
-from h5dat_lib.archive.stream import CODECS, Decompressed, ends_fingerprint, one_by_one, read_whole, require_inside
+from h5dat_lib.archive.stream import CODECS, Decompressed, ends_fingerprint, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.storage import open_source
 
@@ -39,12 +39,6 @@ class SingleArchive:
         path, reject = checked_path(_without_suffix(PurePath(self.uri).name, self._method), self._limits)
         size = self.size if self._method == "stored" else -1
         yield Member(path, size, self.size, 0, self._method, reject=reject)
-
-    def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
-        return one_by_one(self.members(), SingleReader(self.uri))
-
-    def position(self) -> int:
-        return 0
 
 
 class SingleReader:

@@ -7,14 +7,13 @@ import hashlib
 import io
 import lzma
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from isal import igzip_lib
 
-from h5dat_lib.archive.member import Member, Reader
 from h5dat_lib.errors import MemberError
 from h5dat_lib.storage import Source, open_source
 
@@ -30,7 +29,6 @@ __all__ = [
     "Decompressed",
     "decompress",
     "ends_fingerprint",
-    "one_by_one",
     "packed_by",
     "read_whole",
     "require_inside",
@@ -229,14 +227,6 @@ def read_whole(stream: BinaryIO, limit: int) -> bytes:
             break
         gathered.write(data)
     return gathered.getvalue()
-
-
-def one_by_one(members: Iterable[Member], reader: Reader) -> Iterator[tuple[Member, BinaryIO]]:
-    """Members with their bytes, of a container that can be read at any place; no bytes where the directory rejects."""
-    with closing(reader):
-        for member in members:
-            with io.BytesIO() if member.reject else reader.open(member) as stream:
-                yield member, stream
 
 
 def require_inside(source: Source, start: int, stored: int) -> None:

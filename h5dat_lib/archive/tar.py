@@ -15,7 +15,7 @@ from tarfile import InvalidHeaderError, TruncatedHeaderError  # type: ignore[att
 from typing import IO, BinaryIO, cast
 
 from h5dat_lib.archive.member import Member, checked_path
-from h5dat_lib.archive.stream import CODECS, CutShort, Decompressed, ends_fingerprint, one_by_one, read_whole, require_inside
+from h5dat_lib.archive.stream import CODECS, CutShort, Decompressed, ends_fingerprint, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.storage import open_source
@@ -82,12 +82,6 @@ class TarArchive:
                     yield replace(member, reject=exc.reason)
                     raise _cut(self.uri, member) from exc
                 yield member
-
-    def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
-        return one_by_one(self.members(), TarReader(self.uri))
-
-    def position(self) -> int:
-        return 0
 
 
 class PackedTarArchive:

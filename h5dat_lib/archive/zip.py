@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 from isal import isal_zlib
 
 from h5dat_lib.archive.member import Member, checked_path
-from h5dat_lib.archive.stream import CODECS, Codec, Decompressed, decompress, one_by_one, read_whole, require_inside
+from h5dat_lib.archive.stream import CODECS, Codec, Decompressed, decompress, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.storage import Source, open_source
@@ -176,12 +176,6 @@ class ZipArchive:
         # a writer without zip64 keeps the lower 16 bits of the count
         if (count ^ self._directory.count) & _FULL16:
             raise InputError(f"{self.uri}: found {count} central directory entries, expected {self._directory.count}; copy the zip again")
-
-    def stream(self) -> Iterator[tuple[Member, BinaryIO]]:
-        return one_by_one(self.members(), ZipReader(self.uri))
-
-    def position(self) -> int:
-        return 0
 
 
 def _pieces(source: Source, directory: Directory) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from functools import partial
 from h5dat_lib.convert import document, image, table, text
 from h5dat_lib.convert.handler import Handler
 
-__all__ = ["HANDLERS", "Handler", "by_extension", "handler_for", "handler_named", "single_threaded"]
+__all__ = ["HANDLERS", "Handler", "by_extension", "handler_for", "single_threaded"]
 
 
 # Seconds were measured on one core of a 2-core server: each member of 80 x 60 pixels, 3 KB of JSON, two CSV records; each megabyte
@@ -38,7 +38,6 @@ HANDLERS: tuple[Handler, ...] = (
 )
 """Every format."""
 
-_BY_NAME = {handler.name: handler for handler in HANDLERS}
 _BY_EXTENSION = {extension: handler for handler in HANDLERS for extension in handler.extensions}
 _BY_FIRST_BYTE = {
     first: tuple(handler for handler in HANDLERS if any(group[0][1][:1] == first for group in handler.signatures))
@@ -61,11 +60,6 @@ def handler_for(head: bytes, path: str) -> Handler | None:
 def by_extension(path: str) -> Handler | None:
     """The handler of a path by its extension, in any case; about 0.2 us."""
     return _BY_EXTENSION.get(path[path.rfind(".") :].lower())
-
-
-def handler_named(name: str) -> Handler:
-    """The handler of that name. Raises KeyError."""
-    return _BY_NAME[name]
 
 
 def single_threaded() -> None:

@@ -30,7 +30,7 @@ def test_a_compressed_file_is_one_member_named_without_the_suffix(tmp_path: Path
     archive = open_archive(path, LIMITS)
     assert (archive.kind, archive.streamed, archive.size) == (kind, False, path.stat().st_size)
     assert members(path) == [("data.csv", data)]
-    assert [(member.size, stream.read()) for member, stream in archive.stream()] == [(-1, data)]
+    assert [member.size for member in archive.members()] == [-1]
 
 
 @pytest.mark.parametrize("between", [b"", bytes(512), bytes(700_000)])
