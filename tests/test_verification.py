@@ -50,6 +50,15 @@ def test_a_file_as_it_was_written_has_no_mismatch(original: Path) -> None:
     assert verified.chunks == len(_chunks(original))
 
 
+def test_a_file_of_empty_texts_has_no_mismatch_and_can_be_added_to(tmp_path: Path) -> None:
+    output = tmp_path / "out.h5"
+    for name, data in (("a", b""), ("b", b"text"), ("c", b"")):
+        h5dat_lib.ingest(make_zip(tmp_path / f"{name}.zip", {f"{name}.txt": data}), output, config())
+        assert h5dat_lib.verify(output).mismatches == []
+    with h5dat_lib.open(output) as file:
+        assert file["texts"].text[:] == ["", "text", ""]
+
+
 def test_any_flipped_byte_is_found_in_its_column(output: Path) -> None:
     raw = output.read_bytes()
     source = random.Random(4)
