@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +65,20 @@ class Output:
         self._working = path.with_name(f".{path.name}.partial")
         self._opened = self._torn = False
         self._write_back = ThreadPoolExecutor(1, "write back")
+        self._written_back: list[Future[None]] = []
         self._rows: dict[str, int] = {}
 
     def __enter__(self) -> Output:
         if self.path.is_dir():
             raise OutputError(f"{self.path}: found a folder, expected a file name such as {self.path / 'output.h5'}")
-        if self.path.exists():
-            self._read_existing()
         self._folder.__enter__()
+        try:
+            # Under the lock: a run that ended just before has added to what is in.
+            if self.path.exists():
+                self._read_existing()
+        except BaseException:
+            self._folder.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
@@ -112,7 +118,7 @@ class Output:
         with self._transaction() as writer:
             for batch in staged:
                 with StagedFile(Path(batch.path)) as file:
-                    key = batch_key(file)
+                    key = _batch_key(file)
                     if key in self.committed:
                         skipped += 1
                         continue
@@ -132,13 +138,20 @@ class Output:
                     writer.table(ARCHIVES).set(self._rows[f"{ARCHIVES}/{number}"], archive.ending())
 
     def publish(self) -> None:
-        """Gives the working copy the output's name, durably; does nothing when nothing was committed."""
+        """Gives the working copy the output's name, durably; does nothing when nothing was committed.
+
+        Raises OutputError when the disk did not take what was written; the file under the final name is then as it was.
+        """
         if not self._opened or self._torn:
             return
-        self._write_back.shutdown()
-        _sync(self._working)
-        self._working.replace(self.path)
-        _sync(self.path.parent)
+        try:
+            for written in self._written_back:  # the kernel tells of a failed write once, to whoever asks first
+                written.result()
+            _sync(self._working)
+            self._working.replace(self.path)
+            _sync(self.path.parent)
+        except OSError as exc:
+            raise OutputError(f"{self.path}: {_reason(exc)}") from exc
 
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
@@ -149,7 +162,7 @@ class Output:
                 yield writer
                 writer.flush()
             # The disk works while the workers do, so that little is left to wait for at the end.
-            self._write_back.submit(_sync, self._working)
+            self._written_back.append(self._write_back.submit(_sync, self._working))
         except (OSError, RuntimeError) as exc:  # h5py raises either, according to the call in which HDF5 failed
             self._torn = True
             raise OutputError(f"{self.path}: {_reason(exc)}; the output is as it was before this run") from exc
@@ -203,7 +216,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def batch_key(file: StagedFile) -> str:
+def _batch_key(file: StagedFile) -> str:
     """The key of a staged batch, from the row that records it."""
     [segment] = file.segments(BATCHES)
     key: bytes = segment.columns["key"].values[0]  # type: ignore[union-attr]

@@ -164,7 +164,7 @@ class _StringPacker:
         missing = _joined_masks(self._missing, self._lengths)
         width = int(lengths.max(initial=1))
         if width <= STRING_BYTES and b"\0" not in data:
-            return StagedScalars(fixed_strings(data, lengths, width), missing, "")
+            return StagedScalars(_fixed_strings(data, lengths, width), missing, "")
         self._text.add(data)
         return StagedChunks("text", self._text.chunk_bytes, self._text.finish(), _starts(lengths), lengths, None, None, missing)
 
@@ -349,7 +349,7 @@ _PACKERS: dict[type, Callable[[TablePacker, Any], Any]] = {
 }
 
 
-def fixed_strings(data: bytes, lengths: Array, width: int) -> Array:
+def _fixed_strings(data: bytes, lengths: Array, width: int) -> Array:
     """Strings laid end to end -> (rows,) ``S<width>``."""
     table = np.zeros((len(lengths), width), "u1")
     table[np.arange(width) < lengths[:, None]] = np.frombuffer(data, "u1")

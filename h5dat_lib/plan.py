@@ -11,7 +11,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from io import BytesIO
@@ -19,7 +19,7 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from h5dat_lib.archive import is_container, open_archive, open_reader
 from h5dat_lib.archive.member import Archive, Content, Member, Reader, StreamedArchive
@@ -65,6 +65,9 @@ class Record:
         if member.sparse:
             member = replace(member, sparse=tuple((offset, length) for offset, length in member.sparse))
         return cls(member, Class(*class_) if class_ else None)
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ class Plan:
         """Writes the plan file of an archive whose members can be listed; 28 bytes a member stay in memory."""
         reader = open_reader(self.archive.kind, self.archive.uri)
         with self._path.open("wb") as plan:
-            for member in self._members_until_damage():
+            for member in self._until_damage(self.archive.members(), lambda damaged: damaged):
                 record, seconds = self.planner.record(member, reader)
                 self._refuse_unknown_file(record)
                 self._start.append(plan.tell())
@@ -245,21 +248,19 @@ class Plan:
         self.members = len(self._start)
         self._refuse_empty(self.members)
 
-    def _members_until_damage(self) -> Iterator[Member]:
-        found = 0
+    def _until_damage(self, members: Iterator[T], stand_in: Callable[[Member], T]) -> Iterator[T]:
+        """The members that are there, and behind them one without a path for what the archive no longer holds: its reject
+        records the damage. Raises InputError when there are none before it."""
+        found = False
         try:
-            for member in self.archive.members():
-                found += 1
+            for member in members:
+                found = True
                 yield member
         except InputError as exc:
             if not found:
                 raise
-            yield self._damaged(exc)
-
-    def _damaged(self, exc: InputError) -> Member:
-        """A stand-in for what the archive no longer holds, so that the damage is recorded as a reject without a path."""
-        self.damage = str(exc)
-        return Member("", -1, 0, 0, reject=self.damage)
+            self.damage = str(exc)
+            yield stand_in(Member("", -1, 0, 0, reject=self.damage))
 
     def _refuse_unknown_file(self, record: Record) -> None:
         """A single file that is neither an archive nor convertible is a mistaken argument, not a reject."""
@@ -314,7 +315,7 @@ class Plan:
     def _spooled(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
         """Reads the stream as far as the next batch; each batch has a spool and a plan file of its own."""
         archive = cast(StreamedArchive, self.archive)
-        stream = self._stream_until_damage(archive)
+        stream = self._until_damage(archive.stream(), lambda damaged: (damaged, cast(BinaryIO, BytesIO())))
         total = position = 0
         seconds = self._config.batch_seconds / _LEAST
         for number in range(1 << 62):
@@ -349,17 +350,6 @@ class Plan:
             path.unlink()
             path.with_suffix(".plan").unlink()
         return count
-
-    def _stream_until_damage(self, archive: StreamedArchive) -> Iterator[tuple[Member, BinaryIO]]:
-        found = 0
-        try:
-            for member, data in archive.stream():
-                found += 1
-                yield member, data
-        except InputError as exc:
-            if not found:
-                raise
-            yield self._damaged(exc), BytesIO()
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,7 @@ def test_an_output_that_is_not_ours_is_refused_and_left_alone(h5dat: Run, tmp_pa
     ran = h5dat("ingest", archive, "-o", output, "--direct", "-c", threads)
     assert ran.code == 2 and "theirs.h5" in ran.err and ran.err.count("\n") == 1
     assert output.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
 
 _FILL = """

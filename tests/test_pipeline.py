@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tarfile
@@ -269,6 +270,19 @@ def test_two_runs_into_one_output_do_not_mix(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", {"a.txt": b"x"})
     with Ingest(archive, tmp_path / "out.h5", config()), pytest.raises(OutputError, match=r"another ingest is writing it \(process"):
         Ingest(archive, tmp_path / "out.h5", config()).__enter__()
+
+
+def test_a_disk_that_fails_to_take_what_was_written_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([OSError(errno.EIO, "Input/output error")])
+
+    def fails_once(path: Path) -> None:
+        for error in answers:
+            raise error
+
+    monkeypatch.setattr("h5dat_lib.commit._sync", fails_once)
+    with pytest.raises(OutputError, match="Input/output error"):
+        h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.txt": b"x"}), tmp_path / "out.h5", config())
+    assert not (tmp_path / "out.h5").exists()
 
 
 @pytest.mark.parametrize(("budget", "fails"), [(None, False), (2, False), (1, True), (0.5, False), (0.1, True), (0, True)])
