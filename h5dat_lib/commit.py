@@ -117,15 +117,23 @@ class Output:
         skipped = rows = rejects = batches = 0
         with self._transaction() as writer:
             for batch in staged:
-                with StagedFile(Path(batch.path)) as file:
-                    key = _batch_key(file)
-                    if key in self.committed:
-                        skipped += 1
-                        continue
-                    writer.append(file, self._bases(writer, batch.archive, run, archives))
-                self.committed.add(key)
+                if not self._append(writer, batch, run, archives):
+                    skipped += 1
+                    continue
                 batches, rows, rejects = batches + 1, rows + batch.rows, rejects + batch.rejects
         return Committed(batches, skipped, rows, rejects)
+
+    def _append(self, writer: Writer, batch: Staged, run: RunRecord, archives: Mapping[int, ArchiveRecord]) -> bool:
+        """Appends the files of a batch, which have its key in common; False when the batch is in already."""
+        key = ""
+        for path in batch.paths:
+            with StagedFile(Path(path)) as file:
+                key = _batch_key(file)
+                if key in self.committed:
+                    return False
+                writer.append(file, self._bases(writer, batch.archive, run, archives))
+        self.committed.add(key)
+        return True
 
     def end_run(self, run: RunRecord, archives: Mapping[int, ArchiveRecord]) -> None:
         """Records how the run ended and what its archives were; does nothing when it committed nothing."""

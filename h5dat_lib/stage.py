@@ -35,12 +35,13 @@ _LINEAGE_ROWS = 1000
 
 @dataclass(frozen=True)
 class Staged:
-    """What a worker tells of a batch it has staged: where the file is, and counts; never arrays.
+    """What a worker tells of a batch it has staged: where its files are, and counts; never arrays.
 
+    A batch has one file, or several that make it up in this order when it had to be converted in pieces.
     ``bytes`` are decompressed bytes of the converted members, ``seconds`` the time it took.
     """
 
-    path: str
+    paths: tuple[str, ...]
     number: int
     archive: int
     members: int
@@ -89,7 +90,7 @@ def stage(batch: Batch) -> Staged:
     finally:
         reader.close()
     return Staged(
-        batch.stage, batch.number, batch.archive, batch.members, batch.stored,
+        (batch.stage,), batch.number, batch.archive, batch.members, batch.stored,
         converter.rows, converter.rejects, converter.bytes, time.monotonic() - started,
     )  # fmt: skip
 

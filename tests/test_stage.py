@@ -100,7 +100,7 @@ def test_segments_read_back_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
 def test_a_staged_file_that_is_cut_is_refused(tmp_path: Path, kept: float) -> None:
     batch = _batch(tmp_path, {"a.txt": b"x" * 1000})
-    path = Path(stage(batch).path)  # type: ignore[arg-type]
+    path = Path(stage(batch).paths[0])  # type: ignore[arg-type]
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
     with pytest.raises(OutputError, match="not a complete staged batch"):
