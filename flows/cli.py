@@ -10,11 +10,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
+
+if TYPE_CHECKING:
+    from h5dat_lib.pipeline import Report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +45,8 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Th
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An HDF5 file that h5dat made.")]
 Archives = Annotated[list[str], typer.Argument(metavar="ARCHIVE...", help="zip, tar, tar.gz/bz2/xz/zst, gz, folder or single file.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Processes that convert; one a core by default.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Direct = Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -67,28 +72,66 @@ def ingest(
     config: ConfigFile = None,
     schema: SchemaFile = None,
     workers: Workers = None,
-    direct: Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    direct: Direct = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another ingest into this output to end.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Make the output anew, not go on with what is there.")] = False,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Add to an output that was made with another configuration.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert archives into an HDF5 file, as a Prefect flow."""
-    from flows.display import live_progress, show_report
+    """Convert archives into an HDF5 file, as a Prefect flow. The same command again goes on where the last run ended."""
+    from flows.display import live_progress
     from h5dat_lib.config import load
+    from h5dat_lib.pipeline import Start
 
-    settings = load(config, schema, workers=workers)
+    settings, start = load(config, schema, workers=workers), Start(wait, restart, new_run)
     with live_progress(quiet=quiet or as_json) as display:
         if direct:
             from h5dat_lib.pipeline import ingest as ingest_directly
 
-            report = ingest_directly(archives, output, settings, display)
+            report = ingest_directly(archives, output, settings, display, start)
         else:
             from flows.local import ingest as ingest_as_flow
 
-            report = ingest_as_flow(archives, output, settings, display, lambda url: display.say(f"watch it in the Prefect UI: {url}"))
+            report = ingest_as_flow(archives, output, settings, display, display.announce, start)
+    _tell(report, quiet, as_json)
+
+
+@app.command()
+def retry(
+    file: File,
+    config: ConfigFile = None,
+    workers: Workers = None,
+    direct: Direct = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert the rejects of a file again, after an upgrade or with a higher limit; what now works becomes rows."""
+    from flows.display import live_progress
+    from h5dat_lib.config import load
+    from h5dat_lib.retry import last_config
+
+    settings = load(config, workers=workers) if config else last_config(file).model_copy(update={"workers": workers})
+    with live_progress(quiet=quiet or as_json) as display:
+        if direct:
+            from h5dat_lib.retry import retry as retry_directly
+
+            report = retry_directly(file, settings, display)
+        else:
+            from flows.local import retry as retry_as_flow
+
+            report = retry_as_flow(file, settings, display, display.announce)
+    _tell(report, quiet, as_json, nothing="found no rejects that can be tried again")
+
+
+def _tell(report: Report, quiet: bool, as_json: bool, nothing: str = "") -> None:
+    """Prints how a run ended, ``nothing`` when there was nothing to do; exit code 1 when it found an archive damaged."""
+    from flows.display import show_report
+
     if as_json:
         _print_json(asdict(report))
     elif not quiet:
-        show_report(report)
+        show_report(report, nothing)
     if report.damaged:
         raise typer.Exit(1)
 
@@ -141,6 +184,17 @@ def verify(file: File, as_json: AsJson = False) -> None:
     _print_json(asdict(verified)) if as_json else show_verified(file, verified)
     if verified.mismatches:
         raise typer.Exit(1)
+
+
+@app.command()
+def recover(file: File) -> None:
+    """Take back what a run had half written when it was killed; the next ingest, and reading by h5dat, do it by themselves."""
+    from h5dat_lib.journal import journal_of
+    from h5dat_lib.journal import recover as take_back
+
+    if not file.exists() and not journal_of(file).exists():
+        raise InputError(f"{file}: no such file, expected an H5DAT file")
+    typer.echo(f"{file}: {'taken back to the last commit' if take_back(file) else 'nothing to recover'}")
 
 
 @app.command()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from h5dat_lib.errors import escaped
+
 if TYPE_CHECKING:
     import rich.progress
 
@@ -31,6 +33,10 @@ class Display:
 
     def say(self, line: str) -> None:
         """Shows a line to somebody who is looking."""
+
+    def announce(self, url: str) -> None:
+        """Shows where the run can be watched."""
+        self.say(f"watch it in the Prefect UI: {url}")
 
 
 class _Lines(Display):
@@ -83,12 +89,13 @@ def _rate(progress: Progress) -> str:
     return f"{progress.bytes / max(progress.seconds, 1e-3) / 1e6:,.1f} MB/s"
 
 
-def show_report(report: Report) -> None:
+def show_report(report: Report, nothing: str = "") -> None:
     """What an ingest did, as a table of its classes and a line of counts."""
     from h5dat_lib.read import open as open_file
 
     if not report.batches:
-        print(f"{report.output}: nothing to do, all {report.skipped} batches are in already")
+        print(f"{report.output}: {nothing or f'nothing to do, all {report.skipped:,} members are in already'}")
+        _show_damage(report)
         return
     with open_file(report.output) as file:
         _print_classes(file.describe())
@@ -97,12 +104,20 @@ def show_report(report: Report) -> None:
         f"{report.output}: {report.members:,} members -> {report.rows:,} rows, {report.rejects:,} rejects, "
         f"{_size(report.bytes)} in {report.seconds:.1f} s ({report.members / max(report.seconds, 1e-3):,.0f} members/s, {rate:,.1f} MB/s)"
     )
+    if report.duplicates:
+        print(f"{report.duplicates:,} members have the same bytes as members of other archives that came in before")
     if report.skipped:
-        print(f"{report.skipped:,} batches were in already and were not converted again")
-    for damage in report.damaged:
-        print(f"damaged: {damage}", file=sys.stderr)
+        print(f"{report.skipped:,} members were in already and were not converted again")
+    for archive in report.changed:
+        print(f"{archive}: another version of it is in already; its members were added (`duplicates: skip` leaves out those that are in)")
+    _show_damage(report)
     if report.rejects:
         print(f"`h5dat rejects {report.output}` lists what was not converted, and why")
+
+
+def _show_damage(report: Report) -> None:
+    for damage in report.damaged:
+        print(f"damaged: {escaped(damage)}", file=sys.stderr)
 
 
 def show_plan(summary: PlanSummary) -> None:
@@ -150,7 +165,7 @@ def show_verified(path: Path, verified: Verified) -> None:
     for found in verified.mismatches:
         rows = f"row {found.first}" if found.first == found.last else f"rows {found.first} to {found.last}"
         member = f" ({found.member})" if found.member else ""
-        print(f"{path}: {found.table} {rows}{member}: column {found.column}: {found.reason}")
+        print(f"{path}: {found.table} {rows}{member}: column {escaped(found.column)}: {found.reason}")
     state = f"{len(verified.mismatches):,} mismatches" if verified.mismatches else "all as written"
     print(f"{path}: {verified.chunks:,} chunks, {_size(verified.bytes)} read: {state}")
 
@@ -160,7 +175,7 @@ def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
     table = Table(*header, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escaped, row))
     console.print(table)
 
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, cast
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.futures import PrefectConcurrentFuture
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from h5dat_lib.config import Config
 from h5dat_lib.errors import Interrupted
-from h5dat_lib.pipeline import Ingest, Progress, Report, end_workers
-from h5dat_lib.stage import start_worker
+from h5dat_lib.pipeline import Ingest, Progress, Report, Start
+from h5dat_lib.plan import Batch
+from h5dat_lib.stage import Staged
+from h5dat_lib.workers import Convert, Pending, StartWorker, Workers
 from tasks.artifacts import ProgressArtifact, publish_result
 from tasks.batches import commit_batches, convert_batch
 
@@ -51,7 +60,7 @@ def ingest_archives(archives: list[str], output: str, config: Config) -> Report 
     Batches run in a pool of workers, at most twice as many at once as workers; the flow commits them in archive order.
     Across flow runs one writer an output is kept by a concurrency limit of the server, under it by a lock on the machine.
     """
-    with _one_writer(output), _run_of(archives, output, config) as (run, observe):
+    with _run_of(archives, output, config) as (run, observe), _one_writer(run):
         logger = get_run_logger()
         logger.info("%d archives into %s, %d workers", len(run.plans), output, config.worker_count)
         try:
@@ -71,25 +80,59 @@ def _run(run: Ingest, observe: Observe) -> Report:
         artifact(progress)
         observe(progress)
 
-    with _RUNNERS[run.config.task_runner](run.config) as pool:
-        try:
-            report = run.run(
-                lambda batch: pool.submit(convert_batch, {"batch": batch}),
-                lambda staged: commit_batches(run.commit, staged),
-                show,
-            )
-        except BaseException:
-            end_workers()
-            raise
+    with _RUNNERS[run.config.task_runner](run) as convert:
+        report = run.run(convert, lambda staged: commit_batches(run.commit, staged), show)
     artifact.finish(run.progress)
     return report
 
 
-_RUNNERS: dict[str, Callable[[Config], TaskRunner[Any]]] = {
-    "processes": lambda config: ProcessPoolTaskRunner(config.worker_count, initializer=start_worker, initargs=(os.getpid(),)),
-    "threads": lambda config: ThreadPoolTaskRunner(config.worker_count),
-}
-"""What runs the batches, by its name in the configuration."""
+@contextmanager
+def _in_threads(run: Ingest) -> Iterator[Convert]:
+    runner: TaskRunner[PrefectConcurrentFuture[Staged]] = ThreadPoolTaskRunner(run.config.worker_count)
+    with runner as pool:
+        yield lambda batch: pool.submit(convert_batch, {"batch": batch})
+
+
+@contextmanager
+def _in_processes(run: Ingest) -> Iterator[Convert]:
+    lost: list[UUID] = []
+    try:
+        with Workers(partial(_process_pool, run.config.worker_count, lost), run.config, run.folder) as workers:
+            yield workers.submit
+    finally:
+        if lost:
+            _record_crashed(lost)
+
+
+@contextmanager
+def _process_pool(count: int, lost: list[UUID], start: StartWorker) -> Iterator[Convert]:
+    """Prefect's pool of processes. The task runs that it loses are added to ``lost``: they would be Running for good."""
+
+    def submit(batch: Batch) -> Pending:
+        future = pool.submit(convert_batch, {"batch": batch})
+        future.wrapped_future.add_done_callback(partial(note, future.task_run_id))
+        return future
+
+    def note(task_run: UUID, future: Future[Staged]) -> None:
+        if isinstance(future.exception(), BrokenProcessPool | CancelledError):
+            lost.append(task_run)
+
+    with ProcessPoolTaskRunner(count, initializer=start) as pool:
+        # A worker that dies while it sends a log record keeps the lock of this queue: nobody may wait for it at the end.
+        cast(Any, pool)._subprocess_message_queue.cancel_join_thread()
+        yield submit
+
+
+def _record_crashed(task_runs: list[UUID]) -> None:
+    state: State[Any] = Crashed(message="its worker process has ended; the batch is converted anew, or by the next run")
+    with get_client(sync_client=True) as client:
+        for task_run in task_runs:
+            with suppress(PrefectHTTPStatusError):  # the worker had not said yet that it has begun
+                client.set_task_run_state(task_run, state, force=True)
+
+
+_RUNNERS: dict[str, Callable[[Ingest], AbstractContextManager[Convert]]] = {"processes": _in_processes, "threads": _in_threads}
+"""What runs the batches, by its name in the configuration. Threads share the fate of the flow's process, whatever a decoder does to it."""
 
 
 @contextmanager
@@ -98,15 +141,20 @@ def _run_of(archives: list[str], output: str, config: Config) -> Iterator[tuple[
     if found:
         yield found
         return
-    with Ingest(archives, output, config) as run:
+    with Ingest(archives, output, config, Start(wait=True)) as run:
         yield run, lambda progress: None
 
 
 @contextmanager
-def _one_writer(output: str) -> Iterator[None]:
-    """Holds the server's limit of one for this output; waits while another flow run has it."""
-    name = f"h5dat-writer-{os.path.abspath(output)}".replace("/", "-")
+def _one_writer(run: Ingest) -> Iterator[None]:
+    """Holds the server's limit of one for this output; waits while a flow run on another machine has it.
+
+    A run that was killed on this machine, whose lock we took over, would keep it until its lease ends.
+    """
+    name = f"h5dat-writer-{os.path.abspath(run.output)}".replace("/", "-")
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, limit=1)
+        if run.took_over:
+            client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
     with concurrency(name, occupy=1, strict=True, lease_duration=_LEASE_SECONDS):
         yield

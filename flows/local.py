@@ -9,7 +9,8 @@ from pathlib import Path
 from flows.prefect_client import client_environment
 from flows.server import running_server
 from h5dat_lib.config import Config
-from h5dat_lib.pipeline import Ingest, Progress, Report
+from h5dat_lib.pipeline import Ingest, Progress, Report, Start
+from h5dat_lib.retry import Retry
 
 
 def ingest(
@@ -18,6 +19,7 @@ def ingest(
     config: Config | None = None,
     observe: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
+    start: Start | None = None,
 ) -> Report:
     """Converts archives into an HDF5 file as a Prefect flow run: `h5dat_lib.ingest`, watched in the Prefect UI.
 
@@ -25,7 +27,21 @@ def ingest(
     To be called in a program's main thread, under ``if __name__ == "__main__":``, because the workers import the main
     module. Raises what `h5dat_lib.ingest` raises, and ServerError.
     """
-    with running_server() as api, Ingest(archives, output, config or Config()) as run:
+    return _run(Ingest(archives, output, config or Config(), start), observe, announce)
+
+
+def retry(
+    output: str | Path,
+    config: Config | None = None,
+    observe: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Report:
+    """Converts the rejects of an output again as a Prefect flow run: `h5dat_lib.retry`; see `ingest`."""
+    return _run(Retry(output, config), observe, announce)
+
+
+def _run(prepared: Ingest, observe: Callable[[Progress], None] | None, announce: Callable[[str], None] | None) -> Report:
+    with running_server() as api, prepared as run:
         os.environ.update(client_environment(api.url))
         # Prefect reads its settings when it is imported, and takes 2 s to import while the server is starting anyway.
         from flows.ingest_archives import run_prepared

@@ -15,23 +15,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from h5dat_lib.config import Config
     from h5dat_lib.errors import H5datError
-    from h5dat_lib.pipeline import Progress, Report, ingest
+    from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
+    from h5dat_lib.retry import retry
     from h5dat_lib.verification import verify
 
-__all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Table", "ingest", "open", "verify"]
+__all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Start", "Table", "ingest", "open", "retry", "verify"]
 
 _HOMES = {
     "Config": "config",
     "H5datError": "errors",
     "Progress": "pipeline",
     "Report": "pipeline",
+    "Start": "pipeline",
     "ingest": "pipeline",
     "File": "read",
     "Origin": "read",
     "Reject": "read",
     "Table": "read",
     "open": "read",
+    "retry": "retry",
     "verify": "verification",
 }
 

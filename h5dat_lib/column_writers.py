@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
+from h5dat_lib.chunked import Rows
 from h5dat_lib.columns import SCALAR_CHUNK_BYTES, STRING_BYTES, TEXT_CHUNK_BYTES, Array
 from h5dat_lib.errors import OutputError
 from h5dat_lib.layout import PixelLayout
@@ -96,17 +97,18 @@ class _Appender:
             start = len(self.dataset)
             first = start - start % self.dataset.chunks[0]
             # The dtype is given again because h5py reads fixed-length UTF-8 as plain bytes, and concatenate would widen.
-            values = np.concatenate([self.dataset[first:start], *self._held], dtype=self.dataset.dtype, casting="unsafe")
+            values = np.concatenate([Rows(self.dataset)[first:start], *self._held], dtype=self.dataset.dtype, casting="unsafe")
             self._held, self._held_rows = [], 0
             self.dataset.resize(first + len(values), axis=0)
             self._write_from(first, values)
 
-    def set(self, row: int, value: Any) -> None:
+    def set(self, rows: Array, value: Any) -> None:
         self.flush()
-        first = row - row % self.dataset.chunks[0]
-        values = self.dataset[first : first + self.dataset.chunks[0]]
-        values[row - first] = value
-        self._write_from(first, values)
+        step = self.dataset.chunks[0]
+        for first in (np.unique(rows // step) * step).tolist():
+            values = Rows(self.dataset)[first : first + step]
+            values[rows[(rows >= first) & (rows < first + step)] - first] = value
+            self._write_from(first, values)
 
     def _write_from(self, first: int, values: Array) -> None:
         step = self.dataset.chunks[0]
@@ -181,15 +183,15 @@ class ScalarWriter:
         if self._mask is not None:
             self._mask.flush()
 
-    def set(self, row: int, value: Any) -> None:
-        self._values.set(row, value)
+    def set(self, rows: Array, value: Any) -> None:
+        self._values.set(rows, value)
 
     def slabs(self) -> Iterator[tuple[Array, Array]]:
         """Values and mask, some rows at a time."""
-        values, mask = self._values.dataset, self._mask
+        values, mask = Rows(self._values.dataset), Rows(self._mask.dataset) if self._mask is not None else None
         for first in range(0, len(values), _SLAB_ROWS):
             part = values[first : first + _SLAB_ROWS]
-            yield part, mask.dataset[first : first + len(part)] if mask is not None else _no_numbers(part)
+            yield part, mask[first : first + len(part)] if mask is not None else _no_numbers(part)
 
     def _make_nullable(self) -> None:
         if self._mask is not None:

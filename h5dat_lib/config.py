@@ -153,16 +153,40 @@ class Schema(Settings):
 
 
 class Limits(Settings):
-    """What a member may cost; counted while it is decompressed, not read from headers."""
+    """What an archive and a member may cost; counted while they are decompressed, so that a header that lies gains nothing.
 
+    An archive above `members` or `archive_bytes` ends there; a member above another limit is a reject. Archives within archives
+    are never opened: nesting has no limit to set.
+    """
+
+    members: Annotated[int, Field(ge=1)] = 10_000_000
+    """Members of one archive."""
+    archive_bytes: Annotated[int, Field(ge=1)] = 1 << 40
+    """Decompressed bytes of all members of one archive."""
     member_bytes: Annotated[int, Field(ge=1)] = 64 << 30
     """Decompressed bytes of one member."""
     whole_bytes: Annotated[int, Field(ge=1)] = 1 << 30
     """Decompressed bytes of a member that has to be read whole: a picture, a JSON document, a text."""
-    pixels: Annotated[int, Field(ge=1)] = 1 << 28
-    """Width times height of a picture."""
+    ratio: Annotated[float, Field(ge=1)] = 250
+    """Decompressed bytes for each compressed one, of what decompresses to more than 64 MiB."""
     name_bytes: Annotated[int, Field(ge=1)] = 4096
     """UTF-8 bytes of a member's path (Linux' PATH_MAX)."""
+    pixels: Annotated[int, Field(ge=1)] = 1 << 28
+    """Width times height of a picture."""
+    frames: Annotated[int, Field(ge=1)] = 1000
+    """Frames of a GIF, PNG or WebP, directories of a TIFF."""
+    json_depth: Annotated[int, Field(ge=1)] = 200
+    """Levels of arrays and objects in a JSON document."""
+    json_values: Annotated[int, Field(ge=1)] = 2_000_000
+    """Values of a JSON document: scalars, arrays and objects."""
+    csv_field_bytes: Annotated[int, Field(ge=1)] = 1 << 20
+    """UTF-8 bytes of one field of a table."""
+    csv_columns: Annotated[int, Field(ge=1)] = 10_000
+    """Columns of a table; each becomes an HDF5 dataset."""
+    member_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Time that converting a member may take, for each 64 MiB of the member that is begun."""
+    member_memory: Annotated[int, Field(ge=1)] = 4 << 30
+    """Bytes of address space that converting a member may take, above those of an idle worker."""
 
 
 class Compression(Settings):
@@ -185,8 +209,16 @@ class Config(MediumOptions):
     """What a member may cost."""
     duplicate_names: Literal["reject", "keep"] = "reject"
     """Two members of one path in an archive: reject the later ones, or keep each as a row."""
+    duplicates: Literal["keep", "skip"] = "keep"
+    """Members whose bytes came in with another archive before, or with another version of this one: keep or skip. Both are counted."""
     batch_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
     """Estimated work of one batch; a task run costs about 0.1 s."""
+    commit_bytes: Annotated[int, Field(ge=1)] = 256 << 20
+    """A commit is made when so many bytes are staged..."""
+    commit_seconds: Annotated[float, Field(ge=0)] = 5.0
+    """...or when so many seconds have passed since the last one. What is staged but not committed is reused after a kill."""
+    reader_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """How long a commit waits for programs that have the output open."""
     max_rejects: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None = None
     """Error budget: a count (integer) or a share of the members (0.0 to 1.0); the run fails when it is exceeded."""
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -212,13 +244,28 @@ class Config(MediumOptions):
         """The effective configuration as indented JSON, as ``load`` reads it."""
         return self.model_dump_json(by_alias=True, indent=2)
 
+    def save(self, folder: Path) -> Path:
+        """Writes the configuration for `load`, under a name of its own for each content."""
+        text = self.to_json()
+        path = folder / f"config-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        path.write_text(text, encoding="utf-8")
+        return path
+
     def digest(self) -> str:
         """sha256, as hex, of what decides the content of an output; how a run is carried out is left out."""
-        content = self.model_dump(mode="json", by_alias=True, exclude=set(_RUN_ONLY))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
+
+    def content(self) -> dict[str, Any]:
+        """What decides the content of an output, as plain values; keys with their default are left out, so that a new key with
+        a default does not make an old configuration another one."""
+        return self.model_dump(mode="json", by_alias=True, exclude=set(RUN_ONLY), exclude_defaults=True)
 
 
-_RUN_ONLY = ("workers", "task_runner", "max_rejects", "work_dir")
+RUN_ONLY = (
+    "workers", "task_runner", "max_rejects", "work_dir", "limits", "duplicates",
+    "batch_seconds", "commit_bytes", "commit_seconds", "reader_seconds",
+)  # fmt: skip
+"""Keys that decide how a run is carried out, not what comes of it."""
 
 
 def parse(data: Mapping[str, Any], source: str = "configuration") -> Config:

@@ -14,6 +14,8 @@ A message reads: *archive, member: found X, expected Y, do Z*.
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "BudgetExceeded",
     "ConfigError",
@@ -23,7 +25,16 @@ __all__ = [
     "Interrupted",
     "MemberError",
     "OutputError",
+    "escaped",
 ]
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def escaped(text: str) -> str:
+    """A message, or another text that comes from an archive, fit to be shown: backslash escapes stand for the control characters
+    (C0, DEL, C1) that a terminal would obey."""
+    return text if text.isprintable() else _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class H5datError(Exception):

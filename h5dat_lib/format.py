@@ -3,38 +3,73 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 
-from h5dat_lib.errors import FormatError, InputError
+from h5dat_lib.audit import audit
+from h5dat_lib.errors import FormatError, InputError, OutputError
+from h5dat_lib.journal import recover
 
 FORMAT = "h5dat"
 FORMAT_VERSION = 1
 """Rises when a reader of the version before would read wrong values; see docs/format.md."""
+_WRITER_SECONDS = 30
+"""How long a reader waits for an ingest that is just committing; that takes a second or so."""
 
 
-def open_readonly(path: Path) -> h5py.File:
-    """An H5DAT file opened for reading. Raises InputError when it is missing, FormatError when it is not ours."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file, expected an H5DAT file; `h5dat ingest ARCHIVE -o {path}` makes one")
+def open_readonly(path: Path, trusted: bool = False) -> h5py.File:
+    """An H5DAT file opened for reading. Raises InputError when it is missing, FormatError when `check_format` does."""
     if path.is_dir():
         raise InputError(f"{path}: found a folder, expected an H5DAT file")
+    recover(path, _WRITER_SECONDS)
+    if not path.exists():
+        raise InputError(f"{path}: no such file, expected an H5DAT file; `h5dat ingest ARCHIVE -o {path}` makes one")
     try:
         file = h5py.File(path, "r")
+    except BlockingIOError as exc:
+        raise OutputError(f"{path}: is being written by another process; try again when that has ended") from exc
     except OSError as exc:
         raise FormatError(f"{path}: found a file that cannot be opened as HDF5, expected an H5DAT file ({exc})") from exc
     try:
-        check_format(file, path)
+        check_format(file, path, trusted)
     except FormatError:
         file.close()
         raise
     return file
 
 
-def check_format(file: h5py.File, path: Path) -> None:
-    """Raises FormatError when the file is not H5DAT's, or of a newer layout than this library knows."""
-    if file.attrs.get("format") != FORMAT:
+def check_format(file: h5py.File, path: Path, trusted: bool = False) -> None:
+    """Raises FormatError when the file is not H5DAT's, or of a newer layout than this library knows.
+
+    Unless it is ``trusted``, also when reading it would touch other files, load code, or take memory out of proportion; see `audit`.
+    Call it before anything else is read.
+    """
+    if _small_attribute(file, "format") != FORMAT:
         raise FormatError(f"{path}: found an HDF5 file without H5DAT's mark, expected an H5DAT file; it is left as it is")
-    version = int(file.attrs["format_version"])
-    if version > FORMAT_VERSION:
+    version = _small_attribute(file, "format_version")
+    if not isinstance(version, np.integer) or version > FORMAT_VERSION:
         raise FormatError(f"{path}: found layout version {version}, expected at most {FORMAT_VERSION}; update h5dat to read it")
+    if not trusted:
+        audit(file, path)
+
+
+def table_attributes(table: Any) -> tuple[int, list[str]]:
+    """Rows of a table, and the link names of its columns. Raises FormatError when the group does not say them."""
+    where = f"{table.file.filename}, {table.name}"
+    try:
+        rows, links = table.attrs.get("rows"), table.attrs.get("columns")
+    except OSError as exc:
+        raise FormatError(f"{where}: found damaged attributes ({exc}), expected rows and columns; make the file anew") from exc
+    if not isinstance(table, h5py.Group) or not isinstance(rows, np.integer) or rows < 0 or not isinstance(links, np.ndarray):
+        raise FormatError(f"{where}: found no table, expected a group with its rows and columns; make the file anew")
+    return int(rows), [str(link) for link in links.flat]
+
+
+def _small_attribute(file: h5py.File, name: str) -> Any:
+    """A value of the file itself; None when there is none, or an array."""
+    try:
+        return file.attrs[name] if name in file.attrs and file.attrs.get_id(name).shape == () else None
+    except (KeyError, OSError, RuntimeError) as exc:  # h5py raises any of them, according to what is damaged
+        raise FormatError(f"{file.filename}: found a damaged HDF5 file, expected an H5DAT file ({exc})") from exc

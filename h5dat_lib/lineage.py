@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from h5dat_lib.columns import Block, Bytes, Column, References, Scalars
 
 if TYPE_CHECKING:  # reading needs the names below, and must not pay for building the settings' models
@@ -52,7 +54,7 @@ class RunRecord:
     start: float
     end: float = 0.0
     status: str = "running"
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("members", "rows", "rejects", "bytes"), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("members", "rows", "rejects", "duplicates", "bytes"), 0))
 
     def block(self) -> Block:
         """The run as a row of the runs table."""
@@ -79,7 +81,11 @@ class RunRecord:
 
 @dataclass
 class ArchiveRecord:
-    """One archive of a run. ``sha256`` is that of all its bytes, known at the end; a folder has none."""
+    """One archive of a run. ``sha256`` is that of all its bytes, known at the end; a folder has none.
+
+    ``complete`` once all its members are in or rejected. ``retry_of`` is the row by which the archive came in first, for
+    a run that converted its rejects again.
+    """
 
     uri: str
     kind: str
@@ -87,6 +93,8 @@ class ArchiveRecord:
     fingerprint: str
     config_digest: str
     sha256: str = ""
+    complete: bool = False
+    retry_of: int | None = None
 
     def block(self) -> Block:
         """The archive as a row of the archives table."""
@@ -97,10 +105,12 @@ class ArchiveRecord:
             "sha256": Scalars([self.sha256.encode()], "S64"),
             "fingerprint": Scalars([self.fingerprint.encode()], "S64"),
             "config_digest": Scalars([self.config_digest.encode()], "S64"),
+            "complete": Scalars([self.complete], "?"),
+            "retry_of": Scalars([self.retry_of or 0], "<u8", np.array([self.retry_of is None])),
             "run": References([0], RUNS),
         }
         return Block(1, columns)
 
     def ending(self) -> dict[str, Any]:
         """What is known once the archive has been read."""
-        return {"sha256": self.sha256.encode(), "size": self.size}
+        return {"sha256": self.sha256.encode(), "size": self.size, "complete": self.complete}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -11,43 +12,61 @@ from types import TracebackType
 
 from h5dat_lib.errors import OutputError
 
+STAGED = ".stage"
+"""Suffix of a staged batch."""
+
 
 class WorkFolder:
-    """A hidden folder for one output, beside it or in ``parent``; exclusive from entering to leaving, then removed.
+    """A hidden folder for one output, beside it or in ``parent``; exclusive from entering to leaving.
 
-    The kernel releases the lock when the process dies, so a folder left by a dead run is taken over and emptied.
+    It is removed when the run ends well. After one that did not, and after one that was killed, the staged batches in it stay
+    for the next. The kernel releases the lock when the process dies. ``wait`` waits for another process that holds it.
     Raises OutputError when another process holds it, or when it cannot be made.
     """
 
-    def __init__(self, output: Path, parent: Path | None = None) -> None:
+    def __init__(self, output: Path, parent: Path | None = None, wait: bool = False) -> None:
         self._output = output
-        self.path = (parent or output.parent) / f".{output.name}.h5dat"
+        self.path = _folder_of(Path(os.path.realpath(output)), parent)
+        self.took_over = False
+        """Whether a run of this machine had it before us, and was killed."""
+        self._wait = wait
         self._descriptor = -1
 
     def __enter__(self) -> WorkFolder:
         try:
             self._descriptor = self._locked()
             self._note_holder()
+            self.clear(keep=STAGED)
         except OSError as exc:
             raise OutputError(f"{self._output}: cannot be written: {exc.strerror}: {self.path}") from exc
-        self._clear()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.clear(keep=STAGED if kind else ())
+        os.ftruncate(self._descriptor, 0)
+        if not any(entry != self._lock for entry in self.path.iterdir()):
+            shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._descriptor)
+
+    def clear(self, keep: str | tuple[str, ...] = ()) -> None:
+        """Removes what lies in the folder, but files whose names end with ``keep``. Whose lock it is, knows that no one uses them."""
+        for entry in self.path.iterdir():
+            if entry != self._lock and not entry.name.endswith(keep):
+                entry.unlink(missing_ok=True)  # a worker that is being ended may still remove its own
 
     def _locked(self) -> int:
         """The descriptor of the lock file, once it is ours and still the one that the path names."""
         while True:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
             except BlockingIOError as exc:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                holder = _holder(descriptor)
                 os.close(descriptor)
-                raise OutputError(f"{self._output}: another ingest is writing it ({holder}); wait until it has ended") from exc
+                raise OutputError(
+                    f"{self._output}: another ingest is writing it ({holder}); wait until it has ended, or say --wait"
+                ) from exc
             if self._is_current(descriptor):
                 return descriptor
             os.close(descriptor)  # the holder before us removed the folder between our open and our lock
@@ -63,10 +82,18 @@ class WorkFolder:
             return False
 
     def _note_holder(self) -> None:
+        here = f" on {socket.gethostname()}"
+        self.took_over = _holder(self._descriptor).endswith(here)
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        os.pwrite(self._descriptor, f"process {os.getpid()}{here}".encode(), 0)
 
-    def _clear(self) -> None:
-        for entry in self.path.iterdir():
-            if entry != self._lock:
-                entry.unlink()
+
+def _folder_of(output: Path, parent: Path | None) -> Path:
+    if parent is None:
+        return output.with_name(f".{output.name}.h5dat")
+    return parent / f".{output.name}-{hashlib.sha256(os.fsencode(output)).hexdigest()[:8]}.h5dat"
+
+
+def _holder(descriptor: int) -> str:
+    """Who noted itself in a lock file; whoever ends takes its note away."""
+    return os.pread(descriptor, 300, 0).decode(errors="replace")

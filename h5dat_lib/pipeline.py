@@ -7,50 +7,44 @@ with its own way of submitting a batch and of calling the commit.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 import signal
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Protocol
 
+from h5dat_lib.archive import open_archive
+from h5dat_lib.archive.member import Archive
 from h5dat_lib.commit import Committed, Output
 from h5dat_lib.config import Config
-from h5dat_lib.errors import BudgetExceeded, H5datError, InputError, Interrupted
+from h5dat_lib.errors import BudgetExceeded, InputError, Interrupted, OutputError
+from h5dat_lib.history import member_hashes
+from h5dat_lib.known import save_known
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
-from h5dat_lib.plan import Batch, Plan
-from h5dat_lib.stage import Staged, stage, start_worker
+from h5dat_lib.plan import Batch, Done, Plan
+from h5dat_lib.stage import Staged, restaged
+from h5dat_lib.workers import Convert, Pending, direct_workers
 
 _POLL_SECONDS = 0.2
 """How often a waiting run looks whether it has been asked to stop."""
 _HASH_STEP = 1 << 20
 
 
-class Pending(Protocol):
-    """A batch under way in a worker."""
-
-    def result(self, timeout: float | None = None) -> Staged:
-        """What was staged; raises TimeoutError when it is not there yet, and whatever the worker raised."""
-        ...
-
-
-Convert = Callable[[Batch], Pending]
 Commit = Callable[[list[Staged]], Committed]
 
 
 @dataclass
 class Progress:
-    """How far a run is: members and archive bytes done and in all (None while a streamed archive has not been read)."""
+    """How far a run is: members and archive bytes done and in all (None while a streamed archive has not been read).
+
+    ``skipped`` members were in before; the counts of members and rows are of this run alone.
+    """
 
     members: int = 0
     members_total: int | None = None
@@ -60,13 +54,30 @@ class Progress:
     skipped: int = 0
     rows: int = 0
     rejects: int = 0
+    duplicates: int = 0
     bytes: int = 0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a run begins on an output that is there, where it does not simply go on.
+
+    ``wait``: until another run on it has ended. ``restart``: make the output anew. ``new_run``: with another configuration.
+    """
+
+    wait: bool = False
+    restart: bool = False
+    new_run: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
-    """How a run ended. ``bytes`` are decompressed bytes of the converted members, ``skipped`` batches that were in before."""
+    """How a run ended. ``bytes`` are decompressed bytes of the converted members, ``skipped`` members that were in before.
+
+    ``duplicates`` members have the same bytes as members of other archives that came in before.
+    ``damaged`` says what is wrong with archives that end early, ``changed`` names those that are in as another version.
+    """
 
     output: str
     run: str
@@ -76,8 +87,10 @@ class Report:
     bytes: int
     batches: int
     skipped: int
+    duplicates: int
     seconds: float
-    damaged: tuple[str, ...] = field(default_factory=tuple)
+    damaged: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def ingest(
@@ -85,65 +98,48 @@ def ingest(
     output: str | Path,
     config: Config | None = None,
     observe: Callable[[Progress], None] | None = None,
+    start: Start | None = None,
 ) -> Report:
     """Converts archives into an HDF5 file and returns what was done.
 
-    ``observe`` is called after every commit. Memory does not grow with the archives: each worker holds one member at a
-    time, and at most twice as many batches as workers are staged.
+    Goes on where an earlier run on the same archives ended, however it ended. ``observe`` is called after every commit.
+    Memory does not grow with the archives: each worker holds one member at a time; as many batches as twice the workers are
+    under way, and up to ``commit_bytes`` are staged.
 
     Raises InputError, ConfigError or OutputError for what cannot be used, BudgetExceeded for too many rejects, Interrupted
     when the user stopped it; what was committed stays.
     """
-    with Ingest(archives, output, config or Config()) as run, worker_pool(run.config) as pool:
-        return run.run(lambda batch: pool.submit(stage, batch), run.commit, observe)
-
-
-@contextmanager
-def worker_pool(config: Config) -> Iterator[Executor]:
-    """Processes that convert, or threads; at the end what still runs is not waited for."""
-    if config.task_runner == "threads":
-        with ThreadPoolExecutor(config.worker_count) as threads:
-            yield threads
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(config.worker_count, context, start_worker, (os.getpid(),))
-    try:
-        yield pool
-        pool.shutdown()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        end_workers()
-        raise
-
-
-def end_workers() -> None:
-    """Ends the worker processes of this process at once; what they had not staged is staged anew by the next run."""
-    for process in multiprocessing.active_children():
-        process.terminate()
+    with Ingest(archives, output, config or Config(), start or Start()) as run, direct_workers(run.config, run.folder) as convert:
+        return run.run(convert, run.commit, observe)
 
 
 class Ingest:
     """One run, prepared: output locked, archives planned. A context manager; leaving it removes what it worked with."""
 
-    def __init__(self, archives: str | Path | Sequence[str | Path], output: str | Path, config: Config) -> None:
+    def __init__(self, archives: str | Path | Sequence[str | Path], output: str | Path, config: Config, start: Start | None = None) -> None:
         self.config = config
         self.uris = [str(archive) for archive in ([archives] if isinstance(archives, str | Path) else archives)]
         self.record = RunRecord(str(uuid.uuid4()), config, time.time())
         self.progress = Progress()
         self.plans: list[Plan] = []
-        self._output = Output(Path(output), config)
+        """Of the archives that are not in yet."""
+        self._start = start or Start()
+        self._output = Output(Path(output), config, self._start.wait, self._start.restart)
         self._records: dict[int, ArchiveRecord] = {}
+        self._done: dict[int, int] = {}
+        self._changed: list[str] = []
+        self._unusable: list[str] = []
         self._hashes: dict[int, Future[str]] = {}
         self._hashing = ThreadPoolExecutor(1, "sha256")
+        self._ready: list[tuple[Batch, Staged]] = []
+        self._last_commit = 0.0  # so the first batch is committed when it is there, and the output can be looked at
 
     def __enter__(self) -> Ingest:
-        if not self.uris:
-            raise InputError("no archive given, expected at least one")
         self._output.__enter__()
         try:
             self._prepare()
-        except BaseException:
-            self._output.__exit__(None, None, None)
+        except BaseException as exc:
+            self._output.__exit__(type(exc), exc, None)
             raise
         return self
 
@@ -156,21 +152,67 @@ class Ingest:
         """Where the result goes."""
         return self._output.path
 
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps what it works with."""
+        return self._output.folder
+
+    @property
+    def took_over(self) -> bool:
+        """Whether a run of this machine on the same output was killed before."""
+        return self._output.took_over
+
     def _prepare(self) -> None:
         """Plans every archive before anything is converted, so that an unusable one is found at once."""
-        folder = self._output.folder
-        (folder / "config.json").write_text(self.config.to_json())
-        self.plans = [Plan(uri, number, self.config, folder, self._output.own_paths) for number, uri in enumerate(self.uris)]
-        for plan in self.plans:
-            archive = plan.archive
-            self._records[plan.number] = ArchiveRecord(archive.uri, archive.kind, archive.size, plan.fingerprint, self.config.digest())
-            if archive.kind != "folder":
-                self._hashes[plan.number] = self._hashing.submit(_sha256, archive.uri)
+        if not self.uris:
+            raise InputError("no archive given, expected at least one")
+        self._refuse_other_configuration()
+        seen: set[str] = set()
+        for number, uri in enumerate(self.uris):
+            archive = open_archive(uri, self.config.limits, self._output.own_paths)
+            fingerprint = self._fingerprint(archive)
+            known = self._output.history.find(fingerprint, self.config.digest())
+            if fingerprint in seen or (known and known.complete):
+                self.progress.skipped += known.members if known else 0
+                continue
+            seen.add(fingerprint)
+            self._plan(archive, number, Done(fingerprint, known.members, known.batches) if known else Done(fingerprint))
+        self._count_plans()
+
+    def _count_plans(self) -> None:
         self.progress.stored_total = sum(plan.stored for plan in self.plans)
         self._count_members()
 
+    def _refuse_other_configuration(self) -> None:
+        differences = self._output.history.differences(self.config)
+        if differences and not self._start.new_run:
+            raise OutputError(
+                f"{self.output}: was made with another configuration ({'; '.join(differences)}); use that, choose another output, "
+                "or say --new-run to add rows made in another way"
+            )
+
+    def _fingerprint(self, archive: Archive) -> str:
+        """The archive's fingerprint, or the one under which the same bytes came in: a copy is the same archive."""
+        fingerprint, digest = archive.fingerprint(), self.config.digest()
+        known = self._output.history.archives
+        if archive.kind == "folder" or any(entry.fingerprint == fingerprint for entry in known):
+            return fingerprint
+        if any(entry.uri == archive.uri and entry.config_digest == digest for entry in known):
+            self._changed.append(archive.uri)
+        alike = {entry.sha256: entry.fingerprint for entry in known if entry.sha256 and entry.size == archive.size}
+        return alike.get(sha256_of(archive.uri), fingerprint) if alike else fingerprint
+
+    def _plan(self, archive: Archive, number: int, done: Done, only: Collection[str] | None = None) -> None:
+        plan = Plan(archive, number, self.config, self._output.folder, done, only)
+        self.plans.append(plan)
+        self.progress.skipped += done.members
+        self._done[number] = done.members
+        self._records[number] = ArchiveRecord(archive.uri, archive.kind, archive.size, done.fingerprint, self.config.digest())
+        if archive.kind != "folder":
+            self._hashes[number] = self._hashing.submit(sha256_of, archive.uri)
+
     def _count_members(self) -> None:
-        counts = [plan.members for plan in self.plans]
+        counts = [plan.members and plan.members - plan.done.members for plan in self.plans]
         self.progress.members_total = None if None in counts else sum(count or 0 for count in counts)
 
     def run(self, convert: Convert, commit: Commit, observe: Callable[[Progress], None] | None = None) -> Report:
@@ -186,9 +228,9 @@ class Ingest:
             status = "done"
         except Interrupted:
             status = "interrupted"
+            if self._ready:
+                self._commit_ready(commit)
             raise
-        except BrokenProcessPool as exc:
-            raise H5datError("a worker process died, so the batches it had are lost; run the same command again") from exc
         finally:
             self._end(status)
         return self._report(time.monotonic() - started)
@@ -198,38 +240,81 @@ class Ingest:
         return self._output.commit(staged, self.record, self._records)
 
     def _committed(self, convert: Convert, commit: Commit, stop: threading.Event) -> Iterator[None]:
-        """The loop: keeps a window of batches under way and commits those that are ready, yielding after each commit."""
+        """The loop: keeps a window of batches under way, and commits what is staged now and then, yielding after each commit."""
         window = 2 * self.config.worker_count + 2
         pending: deque[tuple[Batch, Pending]] = deque()
-        for batch in self._batches():
-            if batch.key in self._output.committed:
-                self._skip(batch)
-                yield
-                continue
-            pending.append((batch, convert(batch)))
-            while len(pending) >= window:
-                self._commit_ready(pending, commit, stop, least=self.config.worker_count)
-                yield
-        while pending:
-            self._commit_ready(pending, commit, stop, least=1)
-            yield
+        for plan in self.plans:
+            if self.config.duplicates == "skip":  # all that came before must be in, to be known
+                yield from self._drained(pending, commit, stop)
+            for batch in plan.batches(self._output.layouts, self._known(plan)):
+                pending.append((batch, _staged_before(batch) or convert(batch)))
+                while len(pending) >= window:
+                    self._take_ready(pending, stop)
+                    if self._is_due:
+                        self._commit_ready(commit)
+                        yield
+            self._count_members()
+        yield from self._drained(pending, commit, stop)
         self._check_budget(at_end=True)
 
-    def _batches(self) -> Iterator[Batch]:
-        for plan in self.plans:
-            yield from plan.batches(self._output.layouts)
-            self._count_members()
+    def _drained(self, pending: deque[tuple[Batch, Pending]], commit: Commit, stop: threading.Event) -> Iterator[None]:
+        while pending:
+            self._take_ready(pending, stop)
+        if self._ready:
+            self._commit_ready(commit)
+            yield
 
-    def _commit_ready(self, pending: deque[tuple[Batch, Pending]], commit: Commit, stop: threading.Event, least: int) -> None:
-        """Waits for the oldest ``least`` batches, since each commit has a cost, and commits them with those behind that are ready."""
-        ready = [_wait(under_way, stop) for _, under_way in islice(pending, least)]
-        while len(ready) < len(pending) and (staged := _result_now(pending[len(ready)][1])):
-            ready.append(staged)
-        commit(ready)
-        for staged in ready:
+    def _known(self, plan: Plan) -> Path:
+        """The file of what is in of other archives, by which duplicates are told; what an archive has twice in itself are none.
+
+        To be counted, it is enough to know what was in before the run; to be left out, all that came before.
+        """
+        path = self.folder / f"{plan.number if self.config.duplicates == 'skip' else 0:05}.known"
+        if self.config.duplicates == "skip" or not path.exists():
+            own = {plan.done.fingerprint} if self.config.duplicates == "skip" else {each.done.fingerprint for each in self.plans}
+            save_known(path, member_hashes(self.output, own) if self.output.exists() else ())
+        return path
+
+    def _take_ready(self, pending: deque[tuple[Batch, Pending]], stop: threading.Event) -> None:
+        """Waits for the oldest batch, and takes it with those behind it that are ready."""
+        batch, under_way = pending[0]
+        staged: Staged | None = _wait(under_way, stop)
+        while staged:
+            self._ready.append((batch, staged))
+            pending.popleft()
+            if not pending:
+                return
+            batch, under_way = pending[0]
+            staged = _result_now(under_way)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether what is ready is worth a commit, whose cost does not depend on how much it is."""
+        size = sum(Path(path).stat().st_size for _, staged in self._ready for path in staged.paths)
+        return size >= self.config.commit_bytes or time.monotonic() - self._last_commit >= self.config.commit_seconds
+
+    def _commit_ready(self, commit: Commit) -> None:
+        before = dict(self._done)
+        for _, staged in self._ready:
+            self._done[staged.archive] += staged.members
+        self._note_complete()
+        try:
+            commit([staged for _, staged in self._ready])
+        except BaseException:
+            self._done = before
+            self._note_complete()
+            raise
+        for batch, staged in self._ready:
             self._count(staged)
-            _remove(pending.popleft()[0])
+            _remove(batch, staged)
+        self._ready.clear()
+        self._last_commit = time.monotonic()
         self._check_budget()
+
+    def _note_complete(self) -> None:
+        """To be recorded in the same transaction as the last batch of an archive."""
+        for plan in self.plans:
+            self._records[plan.number].complete = plan.members == self._done[plan.number]
 
     def _count(self, staged: Staged) -> None:
         progress = self.progress
@@ -237,14 +322,9 @@ class Ingest:
         progress.stored += staged.stored
         progress.rows += staged.rows
         progress.rejects += staged.rejects
+        progress.duplicates += staged.duplicates
         progress.bytes += staged.bytes
         progress.batches += 1
-
-    def _skip(self, batch: Batch) -> None:
-        self.progress.skipped += 1
-        self.progress.members += batch.members
-        self.progress.stored += batch.stored
-        _remove(batch)
 
     def _check_budget(self, at_end: bool = False) -> None:
         """Raises BudgetExceeded as soon as it is certain; a share of a streamed archive only at its end."""
@@ -260,7 +340,7 @@ class Ingest:
             )
 
     def _end(self, status: str) -> None:
-        """Records the end of the run and gives the output its name."""
+        """Records the end of the run."""
         progress = self.progress
         self.record.status, self.record.end = status, time.time()
         self.record.counts = {name: getattr(progress, name) for name in self.record.counts}
@@ -268,14 +348,13 @@ class Ingest:
             if status == "done" and digest.exception() is None:
                 self._records[number].sha256 = digest.result()
         self._output.end_run(self.record, self._records)
-        self._output.publish()
 
     def _report(self, seconds: float) -> Report:
         progress = self.progress
-        damaged = tuple(plan.damage for plan in self.plans if plan.damage)
+        damaged = (*self._unusable, *(plan.damage for plan in self.plans if plan.damage))
         return Report(
             str(self.output), self.record.run_id, progress.members, progress.rows, progress.rejects,
-            progress.bytes, progress.batches, progress.skipped, seconds, damaged,
+            progress.bytes, progress.batches, progress.skipped, progress.duplicates, seconds, damaged, tuple(self._changed),
         )  # fmt: skip
 
 
@@ -295,15 +374,30 @@ def _result_now(pending: Pending) -> Staged | None:
         return None
 
 
-def _remove(batch: Batch) -> None:
-    """Removes what only this batch needed: its staged file, and its spool."""
-    Path(batch.stage).unlink(missing_ok=True)
+def _staged_before(batch: Batch) -> Pending | None:
+    """The batch as a run that died had staged it; None when it had not."""
+    if not Path(batch.stage).exists():
+        return None
+    try:
+        staged = restaged(batch)
+    except OutputError:
+        return None  # the disk lost a part of it
+    future: Future[Staged] = Future()
+    future.set_result(staged)
+    return future
+
+
+def _remove(batch: Batch, staged: Staged) -> None:
+    """Removes what only this batch needed: its staged files, and its spool."""
+    for path in staged.paths:
+        Path(path).unlink(missing_ok=True)
     if batch.spool:
         Path(batch.source).unlink(missing_ok=True)
         Path(batch.plan).unlink(missing_ok=True)
 
 
-def _sha256(uri: str) -> str:
+def sha256_of(uri: str) -> str:
+    """SHA-256 of a file, as hex."""
     digest = hashlib.sha256()
     with open(uri, "rb") as file:
         while data := file.read(_HASH_STEP):

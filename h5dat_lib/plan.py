@@ -11,9 +11,9 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from operator import attrgetter
@@ -29,6 +29,7 @@ from h5dat_lib.convert import by_extension, handler_for
 from h5dat_lib.convert.image import probe
 from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.layout import PROBED, PixelLayout, pixel_layout
+from h5dat_lib.lineage import versions
 from h5dat_lib.schema import Class, Classifier
 
 BATCH_BYTES = 256 << 20
@@ -41,6 +42,7 @@ _SPREAD = 4
 """But an archive with little work is cut into this many, so that all workers have a part in it..."""
 _FLOOR = 0.25
 """...unless there is so little, in seconds, that one of them has done it before the others have started."""
+_STEP = 1 << 20
 
 
 _MEMBER_FIELDS = attrgetter(*(entry.name for entry in fields(Member)))
@@ -76,7 +78,9 @@ class Batch:
 
     ``key`` is the same for the same batch of the same archive with the same configuration: by it a batch is committed
     exactly once. ``stored`` counts bytes of the archive, for progress. ``stage`` is the file that the task makes.
-    ``layouts`` holds the pixel layout of each class of pictures. ``spool`` says that ``source`` belongs to this batch alone.
+    ``layouts`` holds the pixel layout of each class of pictures, the file ``known`` what is in of other archives. A ``retry`` converts
+    members whose rejects are on record. ``spool`` says that ``source`` belongs to this batch alone.
+    A piece of a batch begins behind its ``first`` members; one that is ``condemned`` is one member, rejected for that reason.
     """
 
     number: int
@@ -92,12 +96,16 @@ class Batch:
     config: str
     layouts: dict[str, PixelLayout]
     spool: bool = False
+    known: str = ""
+    retry: bool = False
+    first: int = 0
+    condemned: str = ""
 
     def records(self) -> Iterator[Record]:
         """The members of the batch, in archive order."""
         with open(self.plan, "rb") as plan:
             plan.seek(self.start)
-            yield from map(Record.from_line, islice(plan, self.members))
+            yield from map(Record.from_line, islice(plan, self.first, self.first + self.members))
 
 
 @dataclass
@@ -148,6 +156,11 @@ class Planner:
         self._seen.add(hash(path))
         return len(self._seen) == known
 
+    def pass_over(self, member: Member) -> None:
+        """Notes a member that came in before, whose name is taken."""
+        if member.reject is None:
+            self._is_double(member.path)
+
     def forget_names(self) -> None:
         """Gives back the memory by which doubles are found, once all members have been seen."""
         self._seen.clear()
@@ -193,25 +206,43 @@ class Planner:
 
     def _probe(self, name: str, member: Member, reader: Reader) -> tuple[tuple[int, ...], str] | None:
         try:
-            return probe(Content(reader, member, self.config.limits).read(), self.config.options(name).image)
+            return probe(Content(reader, member, self.config.limits).read(), self.config.options(name).image, self.config.limits)
         except MemberError:
             return None  # it becomes a reject when it is converted, with its reason
+
+
+@dataclass(frozen=True)
+class Done:
+    """How much of an archive is in an output already: its first members, in so many batches.
+
+    With the configuration's digest, ``fingerprint`` tells the archive from all others and from its own other versions.
+    """
+
+    fingerprint: str
+    members: int = 0
+    batches: int = 0
 
 
 class Plan:
     """One archive of an ingest: its members, counted, classified and cut into batches.
 
     ``members`` is None for a streamed archive until its end has been read. ``damage`` says what is wrong with an archive
-    that ends early: what lies before that is converted. Raises InputError when the archive cannot be used or is empty.
+    that ends early: what lies before that is converted. ``done`` says where to go on; ``only`` names the members that are
+    wanted, when that is not all. Raises InputError when the archive cannot be used or is empty.
     """
 
-    def __init__(self, uri: str, number: int, config: Config, folder: Path, left_out: frozenset[str] = frozenset()) -> None:
-        self.archive: Archive = open_archive(uri, config.limits, left_out)
+    def __init__(
+        self, archive: Archive, number: int, config: Config, folder: Path, done: Done | None = None, only: Collection[str] | None = None
+    ) -> None:
+        self.archive = archive
         self.number = number
+        self.done = done or Done(archive.fingerprint())
+        self._only = only
         self.planner = Planner(config)
         self.members: int | None = None
         self.damage: str | None = None
         self._config = config
+        self._config_path = config.save(folder)
         self._folder = folder
         self._path = folder / f"archive-{number:05}.plan"
         self._cost = array("f")
@@ -221,21 +252,19 @@ class Plan:
         if not self.archive.streamed:
             self._list()
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes when the archive does: with the configuration's digest it says which batches are in an output already."""
-        return self.archive.fingerprint()
-
     @property
     def stored(self) -> int:
         """Bytes of the archive that its batches are made of, for progress: of its members, or of a stream as a whole."""
-        return self.archive.size if self.archive.streamed else sum(self._stored)
+        return self.archive.size if self.archive.streamed else sum(self._stored[self.done.members :])
 
     def _list(self) -> None:
         """Writes the plan file of an archive whose members can be listed; 28 bytes a member stay in memory."""
-        reader = open_reader(self.archive.kind, self.archive.uri)
+        reader = open_reader(self.archive.kind, self.archive.uri, self._config.limits)
         with self._path.open("wb") as plan:
             for member in self._until_damage(self.archive.members(), lambda damaged: damaged):
+                if self._is_left_out(member):
+                    self.planner.pass_over(member)
+                    continue
                 record, seconds = self.planner.record(member, reader)
                 self._refuse_unknown_file(record)
                 self._start.append(plan.tell())
@@ -262,6 +291,9 @@ class Plan:
             self.damage = str(exc)
             yield stand_in(Member("", -1, 0, 0, reject=self.damage))
 
+    def _is_left_out(self, member: Member) -> bool:
+        return self._only is not None and member.path not in self._only
+
     def _refuse_unknown_file(self, record: Record) -> None:
         """A single file that is neither an archive nor convertible is a mistaken argument, not a reject."""
         if self.archive.kind == "file" and record.class_ is None:
@@ -270,30 +302,35 @@ class Plan:
             )
 
     def _refuse_empty(self, members: int) -> None:
-        if not members:
+        if not members and self._only is None:
             raise InputError(f"{self.archive.uri}: found no members, expected at least one; nothing to ingest")
 
-    def batches(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
-        """Batches in archive order. ``layouts`` holds what is known of the output's classes and is added to."""
-        identity = f"{self.fingerprint} {self._config.digest()}"
-        cut = self._spooled(layouts) if self.archive.streamed else self._listed(layouts)
-        for batch in cut:
-            key = hashlib.sha256(f"{identity} {batch.number}".encode()).hexdigest()
-            yield replace(batch, key=key, layouts=dict(layouts))
+    def batches(self, layouts: dict[str, PixelLayout], known: Path | None = None) -> Iterator[Batch]:
+        """Batches in archive order, from where ``done`` says. ``layouts`` holds what is known of the output's classes and is added
+        to; ``known`` is the file of contents that are in."""
+        identity = f"{self.done.fingerprint} {self._config.digest()}"
+        # What a staged file holds depends on these, on the layouts, and on nothing else.
+        left_out = _hash_of(known) if known and self._config.duplicates == "skip" else ""
+        made_with = (self._config.limits.model_dump_json(), json.dumps(versions()), left_out)
+        first = self.done.members
+        for batch in self._spooled(layouts) if self.archive.streamed else self._listed(layouts):
+            key = _hash(identity, str(first))
+            stage = self._folder / f"{_hash(key, str(batch.members), *made_with, *map(repr, sorted(layouts.items())))}.stage"
+            yield replace(batch, key=key, layouts=dict(layouts), known=str(known or ""), retry=self._only is not None, stage=str(stage))
+            first += batch.members
 
     def _batch(self, number: int, plan: Path, start: int, members: int, stored: int) -> Batch:
-        stage = self._folder / f"{self.number:05}-{number:06}.stage"
         return Batch(
             number, "", self.number, str(plan), start, members, stored,
-            self.archive.kind, self.archive.uri, str(stage), str(self._folder / "config.json"), {},
+            self.archive.kind, self.archive.uri, "", str(self._config_path), {},
         )  # fmt: skip
 
     def _listed(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
-        reader = open_reader(self.archive.kind, self.archive.uri)
+        reader = open_reader(self.archive.kind, self.archive.uri, self._config.limits)
         self.planner.decide_layouts(layouts, reader)
         reader.close()
         total = sum(self._cost)
-        first, number, left = 0, 0, total
+        first, number, left = self.done.members, self.done.batches, total - sum(self._cost[: self.done.members])
         while first < len(self._start):
             end, seconds = self._end_of_batch(first, self._target(left, total))
             yield self._batch(number, self._path, self._start[first], end - first, sum(self._stored[first:end]))
@@ -315,11 +352,13 @@ class Plan:
     def _spooled(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
         """Reads the stream as far as the next batch; each batch has a spool and a plan file of its own."""
         archive = cast(StreamedArchive, self.archive)
-        stream = self._until_damage(archive.stream(), lambda damaged: (damaged, cast(BinaryIO, BytesIO())))
-        total = position = 0
-        seconds = self._config.batch_seconds / _LEAST
-        for number in range(1 << 62):
+        stream = _Stream(self._until_damage(archive.stream(), lambda damaged: (damaged, cast(BinaryIO, BytesIO()))))
+        total = self._pass_over(stream)
+        position = 0
+        for number in range(self.done.batches, 1 << 62):
             spool = self._folder / f"{self.number:05}-{number:06}.spool"
+            # Small batches first: the workers start early, and a short archive is still spread over all of them.
+            seconds = self._config.batch_seconds * min(1, 1.5 ** min(number, _LEAST) / _LEAST)
             members = self._spool(stream, spool, seconds, layouts)
             total += members
             if not members:
@@ -327,22 +366,36 @@ class Plan:
             read, position = archive.position() - position, archive.position()
             batch = self._batch(number, spool.with_suffix(".plan"), 0, members, read)
             yield replace(batch, kind="tar", source=str(spool), spool=True)
-            # Small batches first: the workers start early, and a short archive is still spread over all of them.
-            seconds = min(seconds * 1.5, self._config.batch_seconds)
         self.members = total
         self._refuse_empty(total)
 
-    def _spool(self, stream: Iterator[tuple[Member, BinaryIO]], path: Path, target: float, layouts: dict[str, PixelLayout]) -> int:
+    def _pass_over(self, stream: Iterator[tuple[Member, BinaryIO]]) -> int:
+        """Reads the members that are done; returns how many there were."""
+        count = 0
+        for member, data in islice(stream, self.done.members):
+            self.planner.pass_over(member)
+            _drain(data)
+            count += 1
+        return count
+
+    def _spool(self, stream: _Stream, path: Path, target: float, layouts: dict[str, PixelLayout]) -> int:
         """Copies members into the spool until their work reaches ``target`` seconds; returns how many there were."""
         count, size, seconds = 0, 0, 0.0
         with SpoolWriter(path, self._config.limits) as spool, path.with_suffix(".plan").open("wb") as plan:
             reader = open_reader("tar", str(path))
             for member, data in stream:
+                if self._is_left_out(member):
+                    self.planner.pass_over(member)
+                    _drain(data)
+                    continue
+                if count and size + member.size > BATCH_BYTES:
+                    stream.put_back(member, data)
+                    break
                 spooled = _spooled_member(spool, member, data)
                 record, cost = self.planner.record(spooled, reader)
                 plan.write(record.to_line())
                 count, size, seconds = count + 1, size + max(spooled.size, 0), seconds + cost
-                if seconds >= target or size >= BATCH_BYTES:
+                if seconds >= target:
                     break
             self.planner.decide_layouts(layouts, reader)
             reader.close()
@@ -350,6 +403,24 @@ class Plan:
             path.unlink()
             path.with_suffix(".plan").unlink()
         return count
+
+
+class _Stream:
+    """Members with their bytes, of which the last may be put back before its bytes are read."""
+
+    def __init__(self, members: Iterator[tuple[Member, BinaryIO]]) -> None:
+        self._members = members
+        self._back: tuple[Member, BinaryIO] | None = None
+
+    def __iter__(self) -> _Stream:
+        return self
+
+    def __next__(self) -> tuple[Member, BinaryIO]:
+        back, self._back = self._back, None
+        return back or next(self._members)
+
+    def put_back(self, member: Member, data: BinaryIO) -> None:
+        self._back = member, data
 
 
 @dataclass(frozen=True)
@@ -376,7 +447,7 @@ class PlanSummary:
 def summarise(archive: str, config: Config) -> PlanSummary:
     """Plans an archive without converting anything. Raises InputError when it cannot be used."""
     with TemporaryDirectory(prefix="h5dat-", dir=config.work_dir) as folder:
-        plan = Plan(archive, 0, config, Path(folder))
+        plan = Plan(open_archive(archive, config.limits), 0, config, Path(folder))
         appearances: Counter[str | None] = Counter()
         batches = 0
         for batch in plan.batches({}):
@@ -395,6 +466,21 @@ def _spooled_member(spool: SpoolWriter, member: Member, data: BinaryIO) -> Membe
         return spool.add(member, data)
     except MemberError as exc:
         return replace(member, reject=exc.reason)
+
+
+def _drain(data: BinaryIO) -> None:
+    with suppress(MemberError):  # a member whose reject is on record
+        while data.read(_STEP):
+            pass
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rejected(member: Member, reason: str) -> Record:

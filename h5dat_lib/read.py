@@ -19,8 +19,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import PairType, column_name
-from h5dat_lib.format import open_readonly
+from h5dat_lib.format import open_readonly, table_attributes
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
 
@@ -58,9 +59,9 @@ class Reject:
 class File:
     """An H5DAT file, opened for reading; a context manager. Tables are found by class name."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, trusted: bool = False) -> None:
         self.path = path
-        self.hdf5 = open_readonly(path)
+        self.hdf5 = open_readonly(path, trusted)
         """The h5py file underneath."""
 
     def __enter__(self) -> File:
@@ -85,16 +86,17 @@ class File:
         return Table(self, name)
 
     def rejects(self) -> Iterator[Reject]:
-        """Every member that was not converted, in archive order."""
+        """Every member that was not converted, in archive order; without those that have come in since, by a retry."""
         if REJECTS not in self.hdf5:
             return
         table = self[REJECTS]
         archives = self[ARCHIVES]["uri"][:]
         for first in range(0, len(table), _STEP):
             rows = slice(first, first + _STEP)
-            columns = (table[name][rows] for name in ("archive", "path", "stage", "reason"))
-            for archive, path, stage, reason in zip(*columns, strict=True):
-                yield Reject(archives[archive], path, stage, reason)
+            columns = (table[name][rows] for name in ("archive", "path", "stage", "reason", "resolved"))
+            for archive, path, stage, reason, resolved in zip(*columns, strict=True):
+                if not resolved:
+                    yield Reject(archives[archive], path, stage, reason)
 
     def describe(self) -> dict[str, Any]:
         """What the file holds, as plain values: classes with their columns, sources, runs, counts; sizes in bytes on disk."""
@@ -106,7 +108,7 @@ class File:
             "sources": [{key: archive[key] for key in ("uri", "kind", "size", "sha256")} for archive in self.archives()],
             "runs": [{key: run[key] for key in ("run_id", "status", "start", "end", "members", "rows", "rejects")} for run in self.runs()],
             "members": len(self[MEMBERS]) if MEMBERS in self.hdf5 else 0,
-            "rejects": len(self[REJECTS]) if REJECTS in self.hdf5 else 0,
+            "rejects": int(np.count_nonzero(~self[REJECTS]["resolved"][:])) if REJECTS in self.hdf5 else 0,
         }
 
     def runs(self) -> list[dict[str, Any]]:
@@ -125,11 +127,12 @@ class Table:
         self.class_name = name
         self._file = file
         self._group: h5py.Group = file.hdf5[name]
-        self._links = {column_name(link): link for link in self._group.attrs["columns"] if not link.startswith("_")}
+        self._rows, links = table_attributes(self._group)
+        self._links = {column_name(link): link for link in links if not link.startswith("_")}
         self._columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
-        return int(self._group.attrs["rows"])
+        return self._rows
 
     @property
     def columns(self) -> list[str]:
@@ -141,7 +144,10 @@ class Table:
         if column not in self._columns:
             if column not in self._links:
                 raise KeyError(f"{self._file.path}: {self.class_name} has no column {column!r}; it has {', '.join(self._links)}")
-            self._columns[column] = open_column(self._group[self._links[column]], self._group.attrs)
+            item = self._group.get(self._links[column])
+            if item is None:
+                raise fault(self._group, f"no column {column!r}", "one, as its attribute `columns` says")
+            self._columns[column] = open_column(item, self._group.attrs)
         return self._columns[column]
 
     def __getattr__(self, column: str) -> Column:
@@ -168,7 +174,7 @@ class Table:
         """Where a row came from. Raises IndexError when there is no such row."""
         hdf5 = self._file
         members = hdf5[MEMBERS]
-        number = int(self._group["_member"][checked_row(row, len(self))])
+        number = int(Rows(self._group["_member"])[checked_row(row, len(self))])
         member = {name: members[name][number] for name in members.columns}
         return Origin(
             archive=hdf5[ARCHIVES]["uri"][int(member["archive"])],
@@ -187,7 +193,7 @@ class Table:
         if "_pairs" not in self._group:
             return []
         pairs, keys = Table(self._file, f"{self.class_name}/_pairs"), Table(self._file, f"{self.class_name}/_keys")
-        rows, row = self._group["_pairs/row"], checked_row(row, len(self))
+        rows, row = Rows(self._group["_pairs/row"]), checked_row(row, len(self))
         found = slice(bisect_left(rows, row), bisect_left(rows, row + 1))
         names = {int(code): keys["key"][int(code)] for code in np.unique(pairs["key"][found])}
         return [
@@ -201,6 +207,11 @@ class Table:
         return [{name: python_value(values[row]) for name, values in columns.items()} for row in range(len(self))]
 
 
-def open(path: str | Path) -> File:
-    """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is not H5DAT's."""
-    return File(Path(path))
+def open(path: str | Path, *, trusted: bool = False) -> File:
+    """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is not H5DAT's.
+
+    A file may come from anybody: one that would make HDF5 open other files or load code (external links, external storage, virtual
+    datasets, filters other than deflate), or that claims more values than it can hold, is refused with FormatError.
+    ``trusted`` leaves that out, for a file that its owner has added such things to.
+    """
+    return File(Path(path), trusted=trusted)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
+from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import Array
 
 
@@ -31,7 +32,7 @@ class _Dataset:
 
     def __init__(self, item: h5py.Dataset, layout: str) -> None:
         self.layout = layout
-        self._values = item
+        self._values = Rows(item)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -41,7 +42,7 @@ class _Dataset:
 
     def describe(self) -> dict[str, Any]:
         values = self._values
-        return {"layout": self.layout, "shape": values.shape[1:], "dtype": str(values.dtype), "bytes": values.id.get_storage_size()}
+        return {"layout": self.layout, "shape": values.shape[1:], "dtype": str(values.dtype), "bytes": values.stored}
 
 
 class Plain(_Dataset):
@@ -49,13 +50,16 @@ class Plain(_Dataset):
 
     def __init__(self, item: h5py.Dataset, layout: str) -> None:
         super().__init__(item, layout)
-        self._is_text = item.dtype.kind == "S"
+        self._is_text = self._values.dtype.kind == "S"
 
     def __getitem__(self, rows: Any) -> Any:
         values = super().__getitem__(rows)
         if not self._is_text:
             return values
-        return values.decode() if isinstance(values, bytes) else [value.decode() for value in values.tolist()]
+        try:
+            return values.decode() if isinstance(values, bytes) else [value.decode() for value in values.tolist()]
+        except UnicodeDecodeError as exc:
+            raise fault(self._values.dataset, f"a string that is not UTF-8 ({exc})", "UTF-8") from exc
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | ({"dtype": "string"} if self._is_text else {})
@@ -67,8 +71,9 @@ class Nullable:
     layout = "nullable"
 
     def __init__(self, item: h5py.Group, layout: str) -> None:
-        self._values = Plain(item["values"], "plain")
-        self._mask = item["mask"]
+        self._mask = _part(item, "mask")
+        self._values = Plain(_dataset(item, "values"), "plain")
+        _check_rows(item, len(self._mask), self._values)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -83,7 +88,7 @@ class Nullable:
 
     def describe(self) -> dict[str, Any]:
         values = self._values.describe()
-        return values | {"layout": self.layout, "bytes": values["bytes"] + self._mask.id.get_storage_size()}
+        return values | {"layout": self.layout, "bytes": values["bytes"] + self._mask.stored}
 
 
 class _Ranges:
@@ -92,9 +97,10 @@ class _Ranges:
     def __init__(self, item: h5py.Group, layout: str) -> None:
         self.layout = layout
         self._item = item
-        self._values = item["values"]
-        self._offset = item["offset"]
-        self._length = item["length"]
+        self._values = _part(item, "values")
+        self._offset = _part(item, "offset")
+        self._length = _part(item, "length")
+        _check_rows(item, len(self._offset), self._length)
 
     def __len__(self) -> int:
         return len(self._offset)
@@ -105,9 +111,13 @@ class _Ranges:
             return self._value(rows, self._bytes(int(self._offset[rows]), int(self._length[rows])))
         numbers = np.arange(len(self))[rows].tolist()
         offsets, lengths = self._offset[rows].tolist(), self._length[rows].tolist()
+        if isinstance(rows, slice) and sum(lengths) > len(self._values):
+            raise fault(self._item, f"{sum(lengths)} bytes of {len(numbers)} rows", f"at most {len(self._values)}")
         return [self._value(row, self._bytes(at, size)) for row, at, size in zip(numbers, offsets, lengths, strict=True)]
 
     def _bytes(self, at: int, size: int) -> Array:
+        if at + size > len(self._values):
+            raise fault(self._item, f"a row of bytes {at} to {at + size}", f"it within {len(self._values)}")
         values: Array = self._values[at : at + size]
         return values
 
@@ -115,7 +125,7 @@ class _Ranges:
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
-        size = sum(part.id.get_storage_size() for part in self._item.values())
+        size = sum(Rows(part).stored for part in self._item.values())
         return {"layout": self.layout, "shape": None, "dtype": self._dtype(), "bytes": size}
 
     def _dtype(self) -> str:
@@ -127,39 +137,65 @@ class Text(_Ranges):
 
     def __init__(self, item: h5py.Group, layout: str) -> None:
         super().__init__(item, layout)
-        self._mask = item.get("mask")
+        self._mask = _part(item, "mask") if "mask" in item else None
+        if self._mask is not None:
+            _check_rows(item, len(self), self._mask)
 
     def _value(self, row: int, data: Array) -> str | None:
         if self._mask is not None and self._mask[row]:
             return None
-        return data.tobytes().decode()
+        return self._decoded(data.tobytes(), [(0, len(data))])[0]
 
     def __getitem__(self, rows: Any) -> Any:
         rows = _normal(rows, len(self))
-        if not isinstance(rows, slice) or self._mask is not None:
+        if not isinstance(rows, slice) or self._mask is not None or (rows.step or 1) < 0:
             return super().__getitem__(rows)
         return self._slice(rows)
 
     def _slice(self, rows: slice) -> list[str]:
-        """Neighbouring rows by one read: their bytes lie in row order."""
-        offsets, lengths = self._offset[rows].tolist(), self._length[rows].tolist()
-        if not offsets:
+        """Rows by one read: their bytes lie in row order."""
+        offsets, lengths = self._offset[rows], self._length[rows]
+        ends, most = offsets + lengths, len(self._values)
+        if (lengths > most).any() or (offsets > most).any() or (offsets[1:] < ends[:-1]).any():
+            raise fault(self._item, "rows whose bytes overlap or lie outside", f"them in order within {most}")
+        if not len(ends):
             return []
-        first = offsets[0]
-        data = self._bytes(first, offsets[-1] + lengths[-1] - first).tobytes()
-        return [data[at - first : at - first + size].decode() for at, size in zip(offsets, lengths, strict=True)]
+        first = int(offsets[0])
+        data = self._bytes(first, int(ends[-1]) - first).tobytes()
+        return self._decoded(data, zip((offsets - offsets[0]).tolist(), (ends - offsets[0]).tolist(), strict=True))
+
+    def _decoded(self, data: bytes, places: Iterable[tuple[int, int]]) -> list[str]:
+        try:
+            return [data[at:end].decode() for at, end in places]
+        except UnicodeDecodeError as exc:
+            raise fault(self._item, f"a text that is not UTF-8 ({exc})", "UTF-8") from exc
 
 
 class Ragged(_Ranges):
     """Arrays of any shape: (height, width, channels) of the row's own dtype."""
 
+    def __init__(self, item: h5py.Group, layout: str) -> None:
+        super().__init__(item, layout)
+        self._shape = _part(item, "shape")
+        self._kind = _part(item, "dtype")
+        _check_rows(item, len(self), self._shape, self._kind)
+
     def _value(self, row: int, data: Array) -> Array:
-        kind = self._item["dtype"][row].decode()
-        pixels: Array = data.view(kind).reshape(self._item["shape"][row])
+        kind, shape = self._type(self._kind[row]), self._shape[row].tolist()
+        try:
+            pixels: Array = data.view(kind).reshape(shape)
+        except (TypeError, ValueError) as exc:
+            raise fault(self._item, f"{len(data)} bytes in row {row}", f"{shape} of {kind}") from exc
         return pixels
 
+    def _type(self, name: bytes) -> np.dtype[Any]:
+        try:
+            return np.dtype(name.decode())
+        except (TypeError, ValueError) as exc:
+            raise fault(self._item, f"type {name!r}", "one of numpy's, such as |u1") from exc
+
     def _dtype(self) -> str:
-        return ", ".join(sorted({str(np.dtype(kind.decode())) for kind in np.unique(self._item["dtype"][:])}))
+        return ", ".join(sorted({str(self._type(name)) for name in np.unique(self._kind[:])}))
 
 
 class Encoded(_Ranges):
@@ -168,7 +204,7 @@ class Encoded(_Ranges):
     def __init__(self, item: h5py.Group, layout: str, attributes: Mapping[str, Any]) -> None:
         super().__init__(item, layout)
         self._color = attributes.get("color", "keep")
-        self._resize = json.loads(attributes.get("resize") or "null")
+        self._resize = attributes.get("resize") or "null"
 
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
@@ -180,16 +216,27 @@ class Encoded(_Ranges):
         from h5dat_lib.config import ImageOptions
         from h5dat_lib.convert.image import decode
 
-        return decode(data.tobytes(), ImageOptions(color=self._color, resize=self._resize))
+        try:
+            options = ImageOptions(color=self._color, resize=json.loads(self._resize))
+        except (TypeError, ValueError) as exc:
+            raise fault(self._item, f"color {self._color!r} and resize {self._resize!r} of its table", "those of a configuration") from exc
+        return decode(data.tobytes(), options)
 
     def _dtype(self) -> str:
         return "file"
 
 
 def open_column(item: Any, attributes: Mapping[str, Any]) -> Column:
-    """The column behind a dataset or a group; ``attributes`` are those of its table."""
+    """The column behind a dataset or a group; ``attributes`` are those of its table.
+
+    Raises FormatError when it is not as docs/format.md has its layout, or has other rows than its table.
+    """
     layout = item.attrs.get("layout", "plain")
-    return Encoded(item, layout, attributes) if layout == "encoded" else _READERS[layout](item, layout)
+    if not isinstance(layout, str) or layout not in (*_READERS, "encoded"):
+        raise fault(item, f"layout {layout!r}", "one of " + ", ".join((*_READERS, "encoded")))
+    column = Encoded(item, layout, attributes) if layout == "encoded" else _READERS[layout](item, layout)
+    _check_rows(item, int(attributes.get("rows", len(column))), column)
+    return column
 
 
 _READERS: dict[str, Callable[[Any, str], Column]] = {
@@ -199,6 +246,38 @@ _READERS: dict[str, Callable[[Any, str], Column]] = {
     "ragged": Ragged,
     "text": Text,
 }
+
+
+_PARTS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "values": ("|u1", ()),
+    "offset": ("<u8", ()),
+    "length": ("<u8", ()),
+    "shape": ("<u4", (3,)),
+    "dtype": ("|S4", ()),
+    "mask": ("|b1", ()),
+}
+"""Type and shape of a row of the datasets that a column is made of."""
+
+
+def _part(column: Any, name: str) -> Rows:
+    """One of the datasets that a column is made of."""
+    part, expected = Rows(_dataset(column, name)), _PARTS[name]
+    if (part.dtype.str, part.shape[1:]) != expected:
+        raise fault(part.dataset, f"{part.dtype.str} {part.shape[1:]} a row", f"{expected[0]} {expected[1]}")
+    return part
+
+
+def _dataset(column: Any, name: str) -> Any:
+    if not isinstance(column, h5py.Group) or name not in column:
+        raise fault(column, f"no {name!r} in it", f"a column of layout {column.attrs.get('layout')!r}")
+    return column[name]
+
+
+def _check_rows(item: Any, rows: int, *parts: Sized) -> None:
+    """What has a value a row has as many as it says."""
+    for part in parts:
+        if len(part) != rows:
+            raise fault(item, f"values of {len(part)} rows", f"{rows}")
 
 
 def checked_row(row: int, rows: int) -> int:
@@ -213,5 +292,7 @@ def _normal(rows: Any, count: int) -> Any:
 
 
 def python_value(value: Any) -> Any:
-    """A numpy scalar as the Python value that JSON knows."""
+    """A numpy scalar as the Python value that JSON knows; None for one that is missing."""
+    if value is np.ma.masked:
+        return None
     return value.item() if isinstance(value, np.generic) else value

@@ -63,10 +63,15 @@ def glob_regex(pattern: str) -> str:
     return "".join(_GLOBS.get(part) or _set_or_literal(part) for part in parts)
 
 
-_GLOBS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_GLOBS = {"**/": "(?s:.*/)?", "**": "(?s:.*)", "*": "[^/]*", "?": "[^/]"}
+_SET = re.compile(r"\[(!?)([^]]+)\]")
+_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 def _set_or_literal(part: str) -> str:
-    if part.startswith("[") and part.endswith("]"):
-        return "[" + part[1:-1].replace("\\", r"\\").replace("!", "^", 1 if part[1] == "!" else 0) + "]"
-    return re.escape(part)
+    found = _SET.fullmatch(part)
+    if found is None:
+        return re.escape(part)
+    # All but ranges is escaped: regular expressions give a meaning to more than globs do.
+    members = (re.escape(one) or "-".join(map(re.escape, sorted((first, last)))) for first, last, one in _RANGE.findall(found[2]))
+    return f"[{'^' if found[1] else ''}{''.join(members)}]"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
+import resource
 import signal
 import sys
 import time
@@ -19,18 +21,29 @@ from pathlib import Path
 from h5dat_lib.archive import is_container, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
 from h5dat_lib.columns import Block, Bytes, Column, Fault, References, Scalars
-from h5dat_lib.config import Config, MediumOptions, load
+from h5dat_lib.config import Config, Limits, MediumOptions, load
 from h5dat_lib.convert import handler_for, single_threaded
 from h5dat_lib.convert.handler import Handler
-from h5dat_lib.errors import H5datError, MemberError
+from h5dat_lib.errors import H5datError, MemberError, escaped
+from h5dat_lib.known import Known
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
+from h5dat_lib.marks import IDLE, NOWHERE, Mark, Place
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.plan import Batch, Record
 from h5dat_lib.schema import Class
-from h5dat_lib.staged import StageWriter
+from h5dat_lib.staged import StagedFile, StageWriter
 
 _LINEAGE_ROWS = 1000
 """Members, and rejects, that are noted before they are written to the staged file."""
+_PART_BYTES = 64 << 20
+"""``limits.member_seconds`` are for each of these that a member begins."""
+_LATER_BYTES = 512 << 20
+"""Address space of libraries that a worker loads when a member needs them; pyarrow and OpenCV take 340 MiB."""
+_NO_MEMORY = re.compile(r"(insufficient|cannot allocate|not enough|out of) memory|memory allocation|bad_alloc", re.IGNORECASE)
+"""How foreign libraries say it when they do not raise MemoryError: OpenCV, the C library, zstd, libjpeg, C++."""
+
+mark = Mark()
+"""Where this process is."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,8 @@ class Staged:
     """What a worker tells of a batch it has staged: where its files are, and counts; never arrays.
 
     A batch has one file, or several that make it up in this order when it had to be converted in pieces.
-    ``bytes`` are decompressed bytes of the converted members, ``seconds`` the time it took.
+    ``bytes`` are decompressed bytes of the converted members, ``seconds`` the time it took. ``resolved`` are the paths of
+    the members that a retry brought in.
     """
 
     paths: tuple[str, ...]
@@ -50,17 +64,28 @@ class Staged:
     rejects: int
     bytes: int
     seconds: float
+    duplicates: int = 0
+    resolved: tuple[str, ...] = ()
 
 
-def start_worker(parent: int) -> None:
-    """Prepares a worker process: one native thread, deaf to Ctrl-C (the parent decides), and gone when its parent is."""
+def start_worker(parent: int, marks: str) -> None:
+    """Prepares a worker process: one native thread, deaf to Ctrl-C (the parent decides), and gone when its parent is.
+
+    ``marks`` is what the name of its mark begins with: a path, which its process id and ``.mark`` are added to.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     single_threaded()
     _hush_native_libraries()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
-        if os.getppid() != parent:
-            os._exit(1)
+        end_with(parent)
+    mark.share(Path(f"{marks}{os.getpid()}.mark"))
+
+
+def end_with(parent: int) -> None:
+    """Has Linux kill this process when its parent ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, linux/prctl.h
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _hush_native_libraries() -> None:
@@ -76,23 +101,54 @@ def stage(batch: Batch) -> Staged:
     """Converts a batch into its staged file.
 
     Members that cannot be converted are recorded in it as rejects. Raises OutputError when the file cannot be written,
-    OSError when the archive cannot be read.
+    OSError when the archive cannot be read, MemoryError when none is left to pack what was converted.
     """
     started = time.monotonic()
-    reader = open_reader(batch.kind, batch.source)
+    config, edge = _config(batch.config), Place(batch.archive, batch.number, NOWHERE)
+    _limit_memory(config.limits.member_memory)
+    reader = open_reader(batch.kind, batch.source, config.limits)
     try:
+        mark.note(edge)
         with StageWriter(Path(batch.stage)) as out:
-            converter = _BatchConverter(batch, _config(batch.config), reader, out)
-            for record in batch.records():
+            converter = _BatchConverter(batch, config, reader, out)
+            for number, record in enumerate(batch.records(), batch.first):
+                mark.note(Place(batch.archive, batch.number, number, _seconds(record.member, config.limits)))
                 converter.add(record)
+            mark.note(edge)
             converter.close(time.monotonic() - started)
             out.finish()
     finally:
         reader.close()
+        mark.note(IDLE)
     return Staged(
         (batch.stage,), batch.number, batch.archive, batch.members, batch.stored,
         converter.rows, converter.rejects, converter.bytes, time.monotonic() - started,
+        converter.duplicates, tuple(converter.resolved),
     )  # fmt: skip
+
+
+def _seconds(member: Member, limits: Limits) -> float:
+    """How long a member may take; one of unknown size as long as the largest that it may be."""
+    size = member.size if member.size >= 0 else member.stored * limits.ratio
+    return limits.member_seconds * (1 + size // _PART_BYTES)
+
+
+def _limit_memory(size: int) -> None:
+    """Lets a worker process take ``size`` bytes more than it has now, on Linux; a process that is not only ours is left alone."""
+    if not mark.shared or sys.platform != "linux":
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    wanted = pages * resource.getpagesize() + size + _LATER_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def restaged(batch: Batch) -> Staged:
+    """What `stage` told of a batch whose staged file is there. Raises OutputError when the file is not whole."""
+    with StagedFile(Path(batch.stage)) as file:
+        [segment] = file.segments(BATCHES)
+    recorded = {name: segment.columns[name].values[0].item() for name in ("rows", "rejects", "bytes", "seconds", "duplicates")}  # type: ignore[union-attr]
+    return Staged((batch.stage,), batch.number, batch.archive, batch.members, batch.stored, **recorded)
 
 
 @functools.lru_cache(maxsize=4)
@@ -108,7 +164,10 @@ class _BatchConverter:
         self.rows = 0
         self.members = 0
         self.rejects = 0
+        self.duplicates = 0
+        self.resolved: list[str] = []
         self._batch = batch
+        self._known = Known(batch.known)
         self._config = config
         self._reader = reader
         self._out = out
@@ -120,14 +179,24 @@ class _BatchConverter:
         """Converts one member; whatever is wrong with it costs this member only."""
         member = record.member
         try:
+            if self._batch.condemned:
+                raise MemberError(self._batch.condemned)
             if record.class_ is None:
                 raise MemberError(member.reject or "no class", "plan")
             self._convert(member, record.class_)
         except MemberError as exc:
-            self._reject(member, exc.stage, exc.reason)
+            if self._batch.retry and member.path not in self.resolved[-1:]:
+                self.rejects += 1  # it is on record, and stays so
+            else:
+                self._reject(member, exc.stage, exc.reason)
 
     def _convert(self, member: Member, class_: Class) -> None:
         content = Content(self._reader, member, self._config.limits)
+        if self._known and self._config.duplicates == "skip":
+            content.check()
+            if content.sha256 in self._known:
+                self._note(content, "duplicate", class_, 0)
+                return
         handler = _handler(content, class_)
         table = self._table(class_.name)
         first, whole = table.rows, False
@@ -140,19 +209,22 @@ class _BatchConverter:
             whole = True
         finally:
             if whole or table.rows > first:  # what was converted before a fault stays, and keeps its origin
-                self._note(content, handler, class_, table.rows - first)
+                self._note(content, f"{handler.name}/{handler.version}", class_, table.rows - first)
 
-    def _note(self, content: Content, handler: Handler, class_: Class, rows: int) -> None:
-        size, converter = max(content.size, 0), f"{handler.name}/{handler.version}"
+    def _note(self, content: Content, converter: str, class_: Class, rows: int) -> None:
+        size = max(content.size, 0)
         self._members.append((content.member.path, size, content.crc32, content.sha256, converter, class_.name, rows, time.time()))
         self.bytes += size
         self.rows += rows
         self.members += 1
+        self.duplicates += content.sha256 in self._known
+        if self._batch.retry:
+            self.resolved.append(content.member.path)
         if len(self._members) >= _LINEAGE_ROWS:
             self._write_members()
 
     def _reject(self, member: Member, stage: str, reason: str) -> None:
-        self._rejects.append((member.path, stage, reason))
+        self._rejects.append((member.path, stage, escaped(reason)))
         self.rejects += 1
         if len(self._rejects) >= _LINEAGE_ROWS:
             self._write_rejects()
@@ -209,6 +281,7 @@ class _BatchConverter:
             "path": Bytes([path.encode() for path in paths], "text"),
             "stage": Scalars([value.encode() for value in stages], "S16"),
             "reason": Bytes([reason.encode("utf-8", "backslashreplace") for reason in reasons], "text"),
+            "resolved": Scalars([False] * len(paths), "?"),
             **_of_this_batch(len(paths)),
         }
         return Block(len(paths), columns)
@@ -221,6 +294,7 @@ class _BatchConverter:
             "members": Scalars([batch.members], "<u8"),
             "rows": Scalars([self.rows], "<u8"),
             "rejects": Scalars([self.rejects], "<u8"),
+            "duplicates": Scalars([self.duplicates], "<u8"),
             "bytes": Scalars([self.bytes], "<u8"),
             "seconds": Scalars([seconds], "<f8"),
             "archive": References([0], ARCHIVES),
@@ -243,10 +317,23 @@ def _blocks(handler: Handler, content: Content, options: MediumOptions) -> Itera
     """What a handler gives. Whatever a decoder raises costs its member; an archive or a disk that fails, the batch."""
     try:
         yield from handler.convert(content, options)
-    except H5datError:
+    except (H5datError, GeneratorExit):
         raise
-    except Exception as exc:  # decoders of foreign make meet hostile bytes here: recorded as a reject, with its type
-        raise MemberError(f"{type(exc).__name__}: {exc}") from exc
+    except BaseException as exc:  # decoders of foreign make meet hostile bytes here: recorded as a reject, with its type
+        raise MemberError(_reason(exc, content.limits)) from exc
+
+
+def out_of_memory(limits: Limits) -> str:
+    """Why a member is rejected whose conversion took more address space than it may."""
+    return f"out of memory: found more than {limits.member_memory >> 20} MiB needed"
+
+
+def _reason(exc: BaseException, limits: Limits) -> str:
+    if isinstance(exc, SystemExit | KeyboardInterrupt):  # a worker hears no Ctrl-C: the decoder raised it
+        return "crashed: the decoder called exit"
+    if isinstance(exc, MemoryError) or _NO_MEMORY.search(str(exc)):
+        return out_of_memory(limits)
+    return f"{type(exc).__name__}: {exc}"
 
 
 def _handler(content: Content, class_: Class) -> Handler:

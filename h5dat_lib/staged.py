@@ -77,7 +77,7 @@ class StageWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_suffix(".partial")
+        self._partial = path.with_suffix(f".{os.getpid()}.partial")  # a worker that outlives a killed run is not in our way
         self._segments: list[dict[str, Any]] = []
         self._at = 0
         try:
@@ -135,13 +135,21 @@ class StageWriter:
 
 
 class StagedFile:
-    """A staged file that is there, opened for reading: its segments, one at a time, and the bytes of their chunks."""
+    """A staged file that is there, opened for reading: its segments, one at a time, and the bytes of their chunks.
+
+    Raises OutputError when it is not complete, or its index says what cannot be.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
+        self._size = os.fstat(self._descriptor).st_size
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        self._entries = self._index()
+        try:
+            self._entries = self._index()
+        except OutputError:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> StagedFile:
         return self
@@ -160,32 +168,50 @@ class StagedFile:
 
     def chunk(self, at: int, size: int) -> memoryview:
         """A chunk's bytes, good until the next call: all chunks are read into one buffer."""
+        self._check_range(at, size)
         if size > len(self._buffer):
             self._buffer = memoryview(bytearray(size))
         view = self._buffer[:size]
-        if os.preadv(self._descriptor, [view], at) != size:
-            raise OutputError(f"{self._path}: found the end of the file within a chunk; run the same command again to stage it anew")
+        os.preadv(self._descriptor, [view], at)
         return view
 
     def _read(self, at: int, size: int) -> bytes:
+        self._check_range(at, size)
         return os.pread(self._descriptor, size, at)
 
+    def _check_range(self, at: int, size: int) -> None:
+        if not 0 <= at <= at + size <= self._size:
+            raise self._unusable(f"found bytes {at} to {at + size} of {self._size}")
+
+    def _unusable(self, found: str) -> OutputError:
+        return OutputError(f"{self._path}: not a complete staged batch: {found}; run the same command again to stage it anew")
+
+    @contextlib.contextmanager
+    def _trusting_nothing(self) -> Iterator[None]:
+        """What an index that is not ours makes Python and numpy raise; numpy refuses to take objects from bytes."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+            raise self._unusable(f"its index is not as expected ({exc})") from exc
+
     def _index(self) -> list[dict[str, Any]]:
-        end = os.fstat(self._descriptor).st_size - _FOOTER.size
-        footer = self._read(max(end, 0), _FOOTER.size)
-        at, size, crc, magic = _FOOTER.unpack(footer) if len(footer) == _FOOTER.size else (0, 0, 0, b"")
+        at, size, crc, magic = _FOOTER.unpack(self._read(self._size - _FOOTER.size, _FOOTER.size))
         index = self._read(at, size) if magic == MAGIC else b""
         if magic != MAGIC or isal_zlib.crc32(index) != crc:
-            raise OutputError(f"{self._path}: not a complete staged batch; run the same command again to stage it anew")
-        segments: list[dict[str, Any]] = json.loads(index)
-        return segments
+            raise self._unusable("its end is not as expected")
+        with self._trusting_nothing():
+            return [{**entry, "table": str(entry["table"])} for entry in json.loads(index)]
 
     def _segment(self, entry: dict[str, Any]) -> Segment:
-        columns = {name: self._column(column) for name, column in entry["columns"].items()}
-        return Segment(entry["table"], entry["rows"], columns, entry["attributes"])
+        with self._trusting_nothing():
+            columns = {name: self._column(column, entry["rows"]) for name, column in entry["columns"].items()}
+            return Segment(entry["table"], entry["rows"], columns, entry["attributes"])
 
-    def _column(self, entry: dict[str, Any]) -> StagedColumn:
+    def _column(self, entry: dict[str, Any], rows: int) -> StagedColumn:
         fields: dict[str, Any] = {key: self._array(value) if isinstance(value, list) else value for key, value in entry.items()}
+        found = {key: len(value) for key, value in fields.items() if isinstance(value, np.ndarray) and key != "chunks"}
+        if set(found.values()) != {rows} or ("chunks" in fields and fields["chunks"].dtype != CHUNK):
+            raise ValueError(f"{found} of {rows} rows")
         return StagedScalars(**fields) if "values" in fields else StagedChunks(**fields)
 
     def _array(self, entry: list[Any]) -> Array:

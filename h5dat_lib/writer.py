@@ -6,7 +6,7 @@ recorded beside the lineage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -46,13 +46,13 @@ class Table:
         self.rows += segment.rows
         self._group.attrs.update(segment.attributes)
 
-    def set(self, row: int, values: Mapping[str, Any]) -> None:
-        """Changes numbers or fixed-length strings of one row, such as the end of a run."""
+    def set(self, rows: int | Sequence[int], values: Mapping[str, Any]) -> None:
+        """Changes numbers or fixed-length strings of rows, all to the same, such as the end of a run."""
         for link, value in values.items():
             column = self._columns[link]
             if not isinstance(column, ScalarWriter):
                 raise TypeError(f"{self.name}/{link} is not a column of numbers or fixed-length strings")
-            column.set(row, value)
+            column.set(np.atleast_1d(np.asarray(rows, np.int64)), value)
 
     def flush(self) -> None:
         """Writes what is held, the row count, and the attributes by which AnnData reads the table as a dataframe."""

@@ -18,6 +18,7 @@ from PIL import Image
 
 import h5dat_lib
 from h5dat_lib.errors import BudgetExceeded, Interrupted, OutputError
+from h5dat_lib.journal import Disk
 from h5dat_lib.pipeline import Ingest
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged, stage
@@ -156,7 +157,7 @@ def test_no_more_batches_than_the_window_are_under_way(tmp_path: Path) -> None:
         future.set_result(stage(batch))
         return future
 
-    with Ingest(archive, tmp_path / "out.h5", config(batch_seconds=0.01, workers=2)) as run:
+    with Ingest(archive, tmp_path / "out.h5", config(batch_seconds=0.01, workers=2, commit_seconds=0)) as run:
 
         def commit(staged: list[Staged]) -> object:
             nonlocal under_way
@@ -237,7 +238,7 @@ def test_a_commit_that_is_called_again_adds_nothing(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_leaves_a_readable_output_and_goes_on_from_there(tmp_path: Path) -> None:
     archive, output = make_zip(tmp_path / "a.zip", {f"{n:04}.txt": str(n).encode() for n in range(2000)}), tmp_path / "out.h5"
-    settings = config(batch_seconds=0.02, workers=1)
+    settings = config(batch_seconds=0.02, workers=1, commit_seconds=0)
 
     class Stopping:
         """A worker that is stopped after its third batch."""
@@ -275,14 +276,15 @@ def test_two_runs_into_one_output_do_not_mix(tmp_path: Path) -> None:
 def test_a_disk_that_fails_to_take_what_was_written_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([OSError(errno.EIO, "Input/output error")])
 
-    def fails_once(path: Path) -> None:
+    def fails_once(disk: Disk, descriptor: int) -> None:
         for error in answers:
             raise error
 
-    monkeypatch.setattr("h5dat_lib.commit._sync", fails_once)
+    monkeypatch.setattr(Disk, "sync", fails_once)
     with pytest.raises(OutputError, match="Input/output error"):
         h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.txt": b"x"}), tmp_path / "out.h5", config())
     assert not (tmp_path / "out.h5").exists()
+    assert h5dat_lib.ingest(tmp_path / "a.zip", tmp_path / "out.h5", config()).rows == 1
 
 
 @pytest.mark.parametrize(("budget", "fails"), [(None, False), (2, False), (1, True), (0.5, False), (0.1, True), (0, True)])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Member
 from h5dat_lib.errors import InputError
 from h5dat_lib.plan import BATCH_BYTES, Batch, Plan, Record, summarise
@@ -20,7 +21,7 @@ from tests.conftest import config, make_zip, picture
 
 
 def _batches(path: Path, folder: Path, **settings: object) -> list[Batch]:
-    return list(Plan(str(path), 0, config(**settings), folder).batches({}))
+    return list(Plan(open_archive(path, config().limits), 0, config(**settings), folder).batches({}))
 
 
 def _paths(batches: list[Batch]) -> list[str]:
@@ -64,7 +65,7 @@ def test_a_listed_archive_and_its_stream_have_the_same_members(tmp_path: Path) -
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, BytesIO(data))
-    streamed = Plan(str(tmp_path / "a.tar.gz"), 1, config(), tmp_path)
+    streamed = Plan(open_archive(tmp_path / "a.tar.gz", config().limits), 1, config(), tmp_path)
     assert streamed.members is None
     assert _paths(list(streamed.batches({}))) == _paths(_batches(listed, tmp_path)) == list(members)
     assert streamed.members == 100
@@ -96,7 +97,7 @@ def test_spools_exist_one_at_a_time_unless_they_are_kept(tmp_path: Path) -> None
             info.size = 2
             archive.addfile(info, BytesIO(b"{}"))
     seen = 0
-    for batch in Plan(str(tmp_path / "a.tar.gz"), 0, config(batch_seconds=0.1), tmp_path).batches({}):
+    for batch in Plan(open_archive(tmp_path / "a.tar.gz", config().limits), 0, config(batch_seconds=0.1), tmp_path).batches({}):
         assert len(list(tmp_path.glob("*.spool"))) == 1
         Path(batch.source).unlink()
         seen += 1
@@ -106,7 +107,7 @@ def test_spools_exist_one_at_a_time_unless_they_are_kept(tmp_path: Path) -> None
 def test_the_memory_of_a_plan_is_some_bytes_a_member(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", {f"some/folder/with/a/name/{n}.json": b"" for n in range(20_000)})
     tracemalloc.start()
-    plan = Plan(str(path), 0, config(), tmp_path)
+    plan = Plan(open_archive(path, config().limits), 0, config(), tmp_path)
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert plan.members == 20_000
@@ -137,3 +138,38 @@ def test_a_single_file_of_no_known_type_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"\x01\x02\x03")
     with pytest.raises(InputError, match="no archive"):
         _batches(tmp_path / "a.bin", tmp_path)
+
+
+_SIZES = st.lists(st.integers(0, 300) | st.integers(0, 3000), min_size=1, max_size=60)
+
+
+def _archive(folder: Path, sizes: list[int], streamed: bool) -> Path:
+    members = {f"{number:03}.csv": b"0" * size for number, size in enumerate(sizes)}
+    if not streamed:
+        return make_zip(folder / "a.zip", members)
+    with tarfile.open(folder / "a.tar.gz", "w:gz", compresslevel=1) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, BytesIO(data))
+    return folder / "a.tar.gz"
+
+
+@settings(max_examples=40, deadline=None)
+@given(_SIZES, st.integers(1, 5000), st.booleans())
+def test_a_batch_of_more_than_one_member_is_never_larger_than_a_batch_may_be(sizes: list[int], most: int, streamed: bool) -> None:
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("h5dat_lib.plan.BATCH_BYTES", most)
+        batches = _batches(_archive(Path(name), sizes, streamed), Path(name), batch_seconds=600)
+        found = [[record.member.size for record in batch.records()] for batch in batches]
+    assert [size for batch in found for size in batch] == sizes
+    assert [batch for batch in found if len(batch) > 1 and sum(batch) > most] == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(_SIZES, st.floats(0.01, 5), st.booleans(), st.lists(st.integers(1, 64), min_size=2, max_size=3))
+def test_the_cuts_are_the_same_however_many_workers_there_are(sizes: list[int], seconds: float, streamed: bool, workers: list[int]) -> None:
+    with TemporaryDirectory() as name:
+        path = _archive(Path(name), sizes * 5, streamed)
+        cuts = [_batches(path, Path(name), workers=count, batch_seconds=seconds) for count in workers]
+    assert len({tuple((batch.key, batch.members) for batch in batches) for batches in cuts}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +12,22 @@ import pytest
 
 import h5dat_lib
 from h5dat_lib import convert
+from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Block, Bytes, Fault
 from h5dat_lib.config import MediumOptions
 from h5dat_lib.convert.handler import Handler
 from h5dat_lib.errors import MemberError, OutputError
-from h5dat_lib.plan import Plan
-from h5dat_lib.stage import stage
+from h5dat_lib.marks import IDLE, Place
+from h5dat_lib.plan import Batch, Plan
+from h5dat_lib.stage import mark, stage
 from h5dat_lib.staged import Segment, StagedFile, StagedScalars, StageWriter
 from tests.conftest import config, make_zip, picture
 
 
 def _batch(folder: Path, members: dict[str, bytes]) -> object:
     settings = config()
-    (folder / "config.json").write_text(settings.to_json())
-    [batch] = Plan(str(make_zip(folder / "a.zip", members)), 0, settings, folder).batches({})
+    [batch] = Plan(open_archive(make_zip(folder / "a.zip", members), settings.limits), 0, settings, folder).batches({})
     return batch
 
 
@@ -48,6 +50,62 @@ def test_whatever_a_decoder_raises_costs_its_member(tmp_path: Path, monkeypatch:
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         assert [file["texts"].origin(row).member for row in range(2)] == ["a.txt", "c.txt"]
         assert [(reject.member, reject.reason) for reject in file.rejects()] == [("b.txt", "ZeroDivisionError: no such colour")]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(3), "crashed: the decoder called exit"),
+        (KeyboardInterrupt(), "crashed: the decoder called exit"),
+        (MemoryError(), "out of memory: found more than 4096 MiB needed"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: found more than 4096 MiB needed"),
+        (RuntimeError("(-4:Insufficient memory) Failed to allocate 9 bytes"), "out of memory: found more than 4096 MiB needed"),
+        (RuntimeError("std::bad_alloc"), "out of memory: found more than 4096 MiB needed"),
+        (BaseException("a panic"), "BaseException: a panic"),
+    ],
+)
+def test_a_decoder_that_exits_or_finds_no_memory_costs_its_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
+) -> None:
+    def fails(content: Content, options: MediumOptions) -> Iterator[Block]:
+        if content.read() == b"evil":
+            raise error
+        yield Block(1, {"text": Bytes([content.read()], "text")})
+
+    _texts_by(monkeypatch, fails)
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.txt": b"evil", "b.txt": b"good"}), tmp_path / "out.h5", config())
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert file["texts"].text[:] == ["good"]
+        assert [(reject.stage, reject.reason) for reject in file.rejects()] == [("convert", reason)]
+
+
+def test_the_mark_says_at_which_member_a_worker_is_and_how_long_it_may_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+
+    def notes(content: Content, options: MediumOptions) -> Iterator[Block]:
+        places.append(mark.place)
+        yield Block(1, {"text": Bytes([b""], "text")})
+
+    _texts_by(monkeypatch, notes)
+    monkeypatch.setattr("h5dat_lib.stage._PART_BYTES", 10)
+    stage(_batch(tmp_path, {"a.txt": b"a", "b.txt": bytes(9), "c.txt": bytes(10)}))  # type: ignore[arg-type]
+    assert places == [Place(0, 0, 0, 60.0), Place(0, 0, 1, 60.0), Place(0, 0, 2, 120.0)]
+    assert mark.place == IDLE
+
+
+def test_a_piece_of_a_batch_holds_its_own_members(tmp_path: Path) -> None:
+    batch: Batch = _batch(tmp_path, dict.fromkeys(("a.txt", "b.txt", "c.txt", "d.txt"), b"x"))  # type: ignore[assignment]
+    piece = stage(replace(batch, first=1, members=2, stage=str(tmp_path / "1.piece")))
+    assert (piece.rows, piece.rejects, piece.members) == (2, 0, 2)
+    with StagedFile(tmp_path / "1.piece") as file:
+        assert [segment.rows for segment in file.segments("texts")] == [2]
+
+
+def test_a_condemned_piece_is_rejected_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch: Batch = _batch(tmp_path, {"a.txt": b"x", "b.txt": b"x"})  # type: ignore[assignment]
+    monkeypatch.setattr("h5dat_lib.stage.Content", None)
+    piece = stage(replace(batch, first=1, members=1, condemned="crashed", stage=str(tmp_path / "1.piece")))
+    assert (piece.rows, piece.rejects, piece.members) == (0, 1, 1)
 
 
 def test_rows_before_a_fault_stay_and_keep_their_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,22 @@ def test_a_changed_text_is_named_by_the_rows_whose_bytes_are_there(output: Path)
     assert (mismatch.table, mismatch.column, mismatch.first, mismatch.member) == ("texts", "text", 0, "big.txt")
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda file: file["images/pixels"].resize(8, axis=0), "found 8 chunks, expected 10"),
+        (lambda file: file["images/pixels"].resize(100_000, axis=0), "found 100000 chunks, expected 10"),
+        (lambda file: file.__delitem__("images/pixels"), "found no chunks, expected 10"),
+        (lambda file: file.__delitem__("lineage/checksums/images/pixels"), "found 10 chunks, expected 0"),
+    ],
+)
+def test_chunks_that_came_or_went_are_one_mismatch(output: Path, change: Callable[[h5py.File], object], reason: str) -> None:
+    with h5py.File(output, "r+") as file:
+        change(file)
+    [mismatch] = h5dat_lib.verify(output).mismatches
+    assert (mismatch.table, mismatch.column, mismatch.reason) == ("images", "pixels", reason)
+
+
 def test_verify_ends_with_exit_code_1_and_names_the_row(output: Path, h5dat: Callable[..., Ran]) -> None:
     assert h5dat("verify", output).code == 0
     with h5py.File(output, "r+") as file:

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import h5dat_lib
 from h5dat_lib.columns import Arrays, Block, Bytes, Column, Pairs, Scalars, Strings
-from h5dat_lib.config import Compression
+from h5dat_lib.config import Compression, ImageOptions
 from h5dat_lib.errors import MemberError, OutputError
-from h5dat_lib.layout import PixelLayout
+from h5dat_lib.format import FORMAT, FORMAT_VERSION
+from h5dat_lib.layout import PixelLayout, pixel_layout
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.read_columns import open_column
 from h5dat_lib.staged import StagedFile, StageWriter
@@ -35,7 +37,8 @@ def written(
 ) -> h5py.File:
     """A file with one table ``t``: each batch staged for itself, and committed in a transaction of its own, or all in one."""
     path = folder / "t.h5"
-    h5py.File(path, "w", libver=("v110", "v110")).close()
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file.attrs.update({"format": FORMAT, "format_version": np.uint32(FORMAT_VERSION)})
     staged = [_staged(folder / f"{number}.stage", blocks, layout, compression) for number, blocks in enumerate(batches)]
     for group in [[one] for one in staged] if transactions else [staged]:
         with h5py.File(path, "r+", libver=("v110", "v110")) as file:
@@ -88,35 +91,46 @@ def block(**columns: Column) -> Block:
     return Block(rows, columns)
 
 
-_PICTURES = st.lists(
-    st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4]), st.sampled_from(["|u1", "<u2", "<f4"])), max_size=12
-)
+def described(column: Any, row: int) -> Any:
+    """A picture as docs/format.md says how to read it, by h5py alone."""
+    if column.attrs["layout"] == "dense":
+        return column[row]
+    start, size = column["offset"][row], column["length"][row]
+    return column["values"][start : start + size].view(column["dtype"][row].decode()).reshape(column["shape"][row])
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(_PICTURES, min_size=1, max_size=4), st.sampled_from(COMPRESSIONS), st.booleans(), st.integers(0, 2**32))
+_SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4]), st.sampled_from(["|u1", "<u2", "<f4"]))
+_PICTURES = st.lists(_SHAPES, max_size=12) | st.tuples(_SHAPES, st.integers(0, 12)).map(lambda drawn: [drawn[0]] * drawn[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_PICTURES, min_size=1, max_size=4), st.sampled_from(COMPRESSIONS), st.booleans(), st.booleans(), st.integers(0, 2**32))
 def test_pictures_of_any_shape_and_type_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[Any], compression: Compression, transactions: bool, seed: int
+    tmp_path_factory: pytest.TempPathFactory, batches: list[Any], compression: Compression, transactions: bool, is_dense: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     pictures = [[(rng.integers(0, 200, (h, w, c)) * (rng.random() < 0.8)).astype(kind) for h, w, c, kind in batch] for batch in batches]
     blocks = [[block(pixels=Arrays([picture])) for picture in batch] for batch in pictures]
-    if not any(pictures):
-        return
-    with written(tmp_path_factory.mktemp("t"), blocks, RAGGED, compression, transactions) as file:
-        found = read(file, "pixels")
     expected = [picture for batch in pictures for picture in batch]
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == other.dtype and np.array_equal(one, other)
+    if not expected:
+        return
+    kinds = [(picture.shape, picture.dtype.str) for picture in expected]
+    layout = pixel_layout(kinds[:1], ImageOptions()) if is_dense else RAGGED
+    folder = tmp_path_factory.mktemp("t")
+    with written(folder, blocks, layout, compression, transactions) as file:
+        assert file["t/pixels"].attrs["layout"] == ("dense" if is_dense and len(set(kinds)) == 1 else "ragged")
+        by_hand = [described(file["t/pixels"], row) for row in range(len(expected))]
+    with h5dat_lib.open(folder / "t.h5") as opened:
+        column = opened["t"].pixels
+        found, one_by_one = list(column[:]), [column[row] for row in range(len(column))]
+    for picture, *others in zip(expected, by_hand, found, one_by_one, strict=True):
+        assert all(other.dtype == picture.dtype and np.array_equal(other, picture) for other in others)
+    assert h5dat_lib.verify(folder / "t.h5").mismatches == []
 
 
 @pytest.mark.parametrize("shape", [(6, 8, 3), (700, 300, 3), (1, 1, 1), (513, 512, 1)])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_pictures_of_one_shape_are_a_dense_dataset(tmp_path: Path, shape: tuple[int, ...], compression: Compression) -> None:
-    from h5dat_lib.config import ImageOptions
-    from h5dat_lib.layout import pixel_layout
-
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 9, shape).astype("u1") for _ in range(5)]
     layout = pixel_layout([(shape, "|u1")], ImageOptions())
@@ -128,9 +142,6 @@ def test_pictures_of_one_shape_are_a_dense_dataset(tmp_path: Path, shape: tuple[
 
 @pytest.mark.parametrize("place", [0, 1, 5])
 def test_a_dense_column_becomes_ragged_when_another_shape_comes(tmp_path: Path, place: int) -> None:
-    from h5dat_lib.config import ImageOptions
-    from h5dat_lib.layout import pixel_layout
-
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 99, (500, 300, 3)).astype("u1") for _ in range(5)]
     pictures.insert(place, rng.integers(0, 99, (20, 700, 1)).astype("u1"))

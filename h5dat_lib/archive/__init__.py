@@ -18,16 +18,13 @@ from h5dat_lib.storage import Source, is_folder, open_source
 
 __all__ = ["is_container", "open_archive", "open_reader"]
 
-_READERS: dict[str, type[ZipReader] | type[TarReader] | type[SingleReader] | type[FolderReader]] = {
+_READERS: dict[str, type[ZipReader] | type[TarReader] | type[FolderReader]] = {
     "zip": ZipReader,
     "tar": TarReader,
-    "gz": SingleReader,
-    "bz2": SingleReader,
-    "xz": SingleReader,
-    "zst": SingleReader,
-    "file": SingleReader,
     "folder": FolderReader,
 }
+"""Every other kind is a single file."""
+_LIMITS = Limits()
 _KINDS = {"gzip": "gz", "bzip2": "bz2", "xz": "xz", "zstd": "zst"}
 _FOREIGN = {"7z": b"7z\xbc\xaf\x27\x1c", "rar": b"Rar!\x1a\x07"}
 # Longer suffixes first
@@ -65,9 +62,10 @@ def open_archive(uri: str | Path, limits: Limits, left_out: frozenset[str] = fro
     return _by_name(uri, head, limits)
 
 
-def open_reader(kind: str, uri: str) -> Reader:
+def open_reader(kind: str, uri: str, limits: Limits = _LIMITS) -> Reader:
     """What reads members of an archive of this kind that is not streamed; a spool is read as a tar. Raises InputError."""
-    return _READERS[kind](uri)
+    reader = _READERS.get(kind)
+    return reader(uri) if reader else SingleReader(uri, limits)
 
 
 def is_container(head: bytes) -> str | None:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from h5dat_lib.archive.member import Member, checked_path
+from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import read_whole
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
@@ -44,14 +44,17 @@ class FolderArchive:
         return digest.hexdigest()
 
     def members(self) -> Iterator[Member]:
-        """Files in order; holds the names of the folders that lead to the current one."""
-        size = 0
+        """Files in order; holds the names of the folders that lead to the current one. Raises InputError above the limits."""
+        return within(self._limits, self.uri, self._members())
+
+    def _members(self) -> Iterator[Member]:
+        self.size = 0
         for name, status, fault in _walk(self.uri, self._left_out):
             path, reject = checked_path(name, self._limits)
             found = status.st_size if status else 0
-            size += found
-            yield Member(path, found, found, 0, reject=fault or reject, name=None if path == name else name)
-        self.size = size
+            self.size += found
+            reject = fault or reject or checked_size(found, found, self._limits)
+            yield Member(path, found, found, 0, reject=reject, name=None if path == name else name)
 
 
 def _walk(root: str, left_out: frozenset[str]) -> Iterator[tuple[str, os.stat_result | None, str | None]]:

@@ -15,12 +15,14 @@ from typing import BinaryIO, Protocol
 from isal import isal_zlib
 
 from h5dat_lib.config import Limits
-from h5dat_lib.errors import MemberError
+from h5dat_lib.errors import InputError, MemberError, escaped
 
 HEAD_BYTES = 4096
 """Bytes looked at to tell what a member is; a tar header is 512, no magic number lies further in."""
 WHOLE_BYTES = 1 << 20
 """A member recorded as no larger is read in one piece and kept; a larger one is streamed."""
+EVEN_BYTES = 64 << 20
+"""What decompresses to no more is not looked at for its ratio: small members may well be very even."""
 _STEP = 1 << 20
 
 
@@ -92,19 +94,48 @@ class StreamedArchive(Archive, Protocol):
         ...
 
 
+def within(limits: Limits, uri: str, members: Iterator[Member]) -> Iterator[Member]:
+    """The members of an archive up to where there are too many of them, or of their recorded bytes; then InputError.
+
+    Recorded bytes will do: no member gives more than is recorded of it, and rejects give none.
+    """
+    size = 0
+    for count, member in enumerate(members):
+        if member.reject is None:
+            size += max(member.size, 0)
+        if count == limits.members:
+            raise InputError(f"{uri}: found more than {limits.members} members (limits.members); raise it for an archive that you trust")
+        if size > limits.archive_bytes:
+            reason = f"found members of more than {limits.archive_bytes} bytes in all (limits.archive_bytes)"
+            raise InputError(f"{uri}: {reason}; raise it for an archive that you trust")
+        yield member
+
+
+def checked_size(size: int, stored: int, limits: Limits) -> str | None:
+    """Why a member must be rejected for the sizes that are recorded of it (-1: none), before any of it is decompressed."""
+    if size > limits.member_bytes:
+        return f"too large: found a record of {size} bytes, expected at most {limits.member_bytes} (limits.member_bytes)"
+    if size > EVEN_BYTES and size > limits.ratio * stored:
+        return (
+            f"decompression bomb: found a record of {size} bytes in {stored} stored ones, expected at most {limits.ratio:g} times as "
+            "many (limits.ratio)"
+        )
+    return None
+
+
 def checked_path(path: str, limits: Limits) -> tuple[str, str | None]:
     """A member path fit to be recorded, and why the member must be rejected, if it must.
 
     Nothing is ever written under a member's own name; a name that tries to leave the archive marks an archive that
-    should not be trusted, so it is rejected all the same. Bytes that are not UTF-8 (as surrogates) are shown as
-    backslash escapes; a long name is cut for the record.
+    should not be trusted, so it is rejected all the same. Bytes that are not UTF-8 (as surrogates) and control characters
+    are shown as backslash escapes; a long name is cut for the record.
     """
-    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = escaped(path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     if len(text.encode()) > limits.name_bytes:
         shown = text.encode()[:200].decode("utf-8", "ignore") + "..."
-        return shown, f"unsafe name: found {len(text.encode())} bytes, expected at most {limits.name_bytes}"
-    if "\0" in text:
-        return text.replace("\0", "\\x00"), "unsafe name: found a NUL character"
+        return shown, f"unsafe name: found {len(text.encode())} bytes, expected at most {limits.name_bytes} (limits.name_bytes)"
+    if "\0" in path:
+        return text, "unsafe name: found a NUL character"
     path = path.removeprefix("./")  # what is recorded is checked; the escapes in text would look like a leading backslash
     text = text.removeprefix("./")
     if path.startswith(("/", "\\")) or path[1:3] in (":/", ":\\"):
@@ -119,13 +150,14 @@ def checked_path(path: str, limits: Limits) -> tuple[str, str | None]:
 class Content:
     """One member's bytes: counted against the limits, compared with the recorded size and CRC, and hashed.
 
-    ``size`` (bytes), ``crc32`` and ``sha256`` (hex) are known once the member has been read to its end.
+    ``size`` (bytes, at most ``most``), ``crc32`` and ``sha256`` (hex) are known once the member has been read to its end.
     A member of up to ``WHOLE_BYTES`` recorded bytes is read once and kept; a larger one is opened anew by each `open`.
     """
 
     def __init__(self, reader: Reader, member: Member, limits: Limits) -> None:
         self.member = member
         self.limits = limits
+        self.most = min(limits.member_bytes, limits.archive_bytes)
         self.size = -1
         self.crc32 = 0
         self.sha256 = ""
@@ -145,9 +177,9 @@ class Content:
     def read(self) -> bytes:
         """All bytes. Raises MemberError above ``limits.whole_bytes`` or when size or CRC are not as recorded."""
         if self._whole is None:
-            limit = min(self.limits.whole_bytes, self.limits.member_bytes)
-            data = self._reader.read(self.member, limit)
-            if len(data) > limit:
+            limit = min(self.limits.whole_bytes, self.most)
+            data = self._reader.read(self.member, limit) if self.member.size <= limit else b""
+            if max(len(data), self.member.size) > limit:
                 raise MemberError(f"too large: found more than the {limit} bytes that may be read whole", "read")
             self.finish(len(data), isal_zlib.crc32(data), hashlib.sha256(data).hexdigest())
             self._whole = data
@@ -195,8 +227,8 @@ class _Counted(io.RawIOBase):
             self._content.finish(self._size, self._crc32, self._sha256.hexdigest())
             return 0
         self._size += len(data)
-        if self._size > self._content.limits.member_bytes:
-            raise MemberError(f"too large: found more than {self._content.limits.member_bytes} bytes", "read")
+        if self._size > self._content.most:
+            raise MemberError(f"too large: found more than {self._content.most} bytes", "read")
         self._crc32 = isal_zlib.crc32(data, self._crc32)
         self._sha256.update(data)
         buffer[: len(data)] = data

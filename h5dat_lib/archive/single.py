@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import PurePath
 from typing import BinaryIO, cast
 
-from h5dat_lib.archive.member import Member, checked_path
+from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import CODECS, Decompressed, ends_fingerprint, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.storage import open_source
@@ -35,17 +35,19 @@ class SingleArchive:
         return ends_fingerprint(self.uri)
 
     def members(self) -> Iterator[Member]:
-        """The one member; of a compressed file the size is not known before it is read."""
+        """The one member; of a compressed file the size is not known before it is read. Raises InputError above the limits."""
         path, reject = checked_path(_without_suffix(PurePath(self.uri).name, self._method), self._limits)
         size = self.size if self._method == "stored" else -1
-        yield Member(path, size, self.size, 0, self._method, reject=reject)
+        reject = reject or checked_size(size, self.size, self._limits)
+        return within(self._limits, self.uri, iter([Member(path, size, self.size, 0, self._method, reject=reject)]))
 
 
 class SingleReader:
     """Reads the member of a lone file."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, limits: Limits) -> None:
         self._source = open_source(uri)
+        self._ratio = limits.ratio
 
     def read(self, member: Member, limit: int) -> bytes:
         with self.open(member) as stream:
@@ -54,7 +56,7 @@ class SingleReader:
     def open(self, member: Member) -> BinaryIO:
         require_inside(self._source, 0, member.stored)
         stream = self._source.stream()
-        return stream if member.method == "stored" else cast(BinaryIO, Decompressed(stream, CODECS[member.method]))
+        return stream if member.method == "stored" else cast(BinaryIO, Decompressed(stream, CODECS[member.method], ratio=self._ratio))
 
     def close(self) -> None:
         self._source.close()

@@ -6,6 +6,7 @@ import bz2
 import hashlib
 import io
 import lzma
+import math
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,7 @@ from typing import BinaryIO, Protocol, cast
 
 from isal import igzip_lib
 
+from h5dat_lib.archive.member import EVEN_BYTES
 from h5dat_lib.errors import MemberError
 from h5dat_lib.storage import Source, open_source
 
@@ -27,6 +29,7 @@ __all__ = [
     "Codec",
     "CutShort",
     "Decompressed",
+    "OverLimit",
     "decompress",
     "ends_fingerprint",
     "packed_by",
@@ -44,6 +47,10 @@ _DAMAGE = (cast(type[Exception], igzip_lib.error), lzma.LZMAError, zstd.ZstdErro
 
 class CutShort(MemberError):
     """Compressed bytes that end before their end mark."""
+
+
+class OverLimit(MemberError):
+    """Compressed bytes that give more than ``limits.ratio`` allows."""
 
 
 class Engine(Protocol):
@@ -120,16 +127,18 @@ class Decompressed(io.RawIOBase):
     """The decompressed bytes of a stream; holds one piece of input (256 KiB) and what one read asks for.
 
     Pieces of the same compression that follow each other are read through, with zeros between them, as gzip(1) does; other
-    bytes after the end are left alone, or MemberError when ``exact``. With ``size`` (bytes) given, more or fewer raise MemberError.
+    bytes after the end are left alone, or MemberError when ``exact``. With ``size`` (bytes) given, more or fewer raise MemberError;
+    so does OverLimit more than ``ratio`` bytes out for each byte in, once there are `EVEN_BYTES` of them.
     """
 
-    def __init__(self, source: BinaryIO, codec: Codec, size: int = -1, exact: bool = False) -> None:
+    def __init__(self, source: BinaryIO, codec: Codec, size: int = -1, exact: bool = False, ratio: float = math.inf) -> None:
         self.consumed = 0
         self._source = source
         self._codec = codec
         self._engine = codec.start()
         self._size = size
         self._exact = exact
+        self._ratio = ratio
         self._produced = 0
         self._ended = False
 
@@ -177,6 +186,9 @@ class Decompressed(io.RawIOBase):
         self._produced += len(data)
         if 0 <= self._size < self._produced:
             raise MemberError(f"damaged: found more than {self._size} bytes, expected {self._size}", "read")
+        if self._produced > EVEN_BYTES and self._produced > self._ratio * self.consumed:
+            found = f"found {self._produced} bytes in {self.consumed} compressed ones"
+            raise OverLimit(f"decompression bomb: {found}, expected at most {self._ratio:g} times as many (limits.ratio)", "read")
         return data
 
     def _next_piece(self) -> bytes:

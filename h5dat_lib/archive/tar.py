@@ -14,8 +14,8 @@ from dataclasses import replace
 from tarfile import InvalidHeaderError, TruncatedHeaderError  # type: ignore[attr-defined]
 from typing import IO, BinaryIO, cast
 
-from h5dat_lib.archive.member import Member, checked_path
-from h5dat_lib.archive.stream import CODECS, CutShort, Decompressed, ends_fingerprint, read_whole, require_inside
+from h5dat_lib.archive.member import Member, checked_path, checked_size, within
+from h5dat_lib.archive.stream import CODECS, CutShort, Decompressed, OverLimit, ends_fingerprint, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.storage import open_source
@@ -72,15 +72,16 @@ class TarArchive:
         return ends_fingerprint(self.uri)
 
     def members(self) -> Iterator[Member]:
-        """Members in archive order; one that the archive's end cuts is rejected, and behind it InputError is raised."""
+        """Members in archive order; one that the archive's end cuts is rejected, and behind it InputError is raised, as above the
+        limits."""
         with closing(open_source(self.uri)) as source:
             blocks = _Blocks(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, source.stream()), _BUFFER)))
-            for member in _members(self.uri, blocks, self._limits):
+            for member in within(self._limits, self.uri, _members(self.uri, blocks, self._limits)):
                 try:
                     require_inside(source, member.offset, member.stored)
                 except MemberError as exc:
                     yield replace(member, reject=exc.reason)
-                    raise _cut(self.uri, member) from exc
+                    raise _cut(self.uri, member, exc) from exc
                 yield member
 
 
@@ -109,17 +110,17 @@ class PackedTarArchive:
         """Members with their bytes; holds one piece of input and one of output (64 KiB to 1 MiB).
 
         Bytes that the archive's end or damage cuts raise MemberError when they are read. Raises InputError behind the last
-        member that is there: after one that is cut, between members, or at the end when the checksum does not hold.
+        member that is there: after one that is cut, between members, at the end when the checksum does not hold, or above the limits.
         """
         with closing(open_source(self.uri)) as source:
-            self._packed = Decompressed(source.stream(), self._codec)
+            self._packed = Decompressed(source.stream(), self._codec, ratio=self._limits.ratio)
             blocks = _Blocks(cast(BinaryIO, io.BufferedReader(self._packed, _BUFFER)))
             last = None
-            for member in _members(self.uri, blocks, self._limits):
+            for member in within(self._limits, self.uri, _members(self.uri, blocks, self._limits)):
                 body = _Body(blocks, member)
                 yield member, _whole(cast(BinaryIO, body), member)
                 if body.cut:
-                    raise _cut(self.uri, member)
+                    raise _cut(self.uri, member, body.cut)
                 last = member
             self._finish(blocks, last)
 
@@ -157,10 +158,14 @@ def _members(uri: str, blocks: _Blocks, limits: Limits) -> Iterator[Member]:
 
 def _damaged(uri: str, last: Member | None, exc: Exception) -> InputError:
     place = f"after member {last.path!r}" if last else "at its start"
+    if isinstance(exc, OverLimit):
+        return InputError(f"{uri}: {exc.reason}, {place}; raise the limit for an archive that you trust")
     return InputError(f"{uri}: damaged {place}: {str(exc).removeprefix('damaged: ')}; copy it again")
 
 
-def _cut(uri: str, member: Member) -> InputError:
+def _cut(uri: str, member: Member, exc: MemberError) -> InputError:
+    if isinstance(exc, OverLimit):
+        return InputError(f"{uri}: {exc.reason}, in member {member.path!r}; raise the limit for an archive that you trust")
     return InputError(f"{uri}: damaged in the middle of member {member.path!r}: nothing after it can be read; copy it again")
 
 
@@ -172,12 +177,13 @@ def _member(info: tarfile.TarInfo, end: int, limits: Limits) -> Member:
         return Member(path, 0, 0, offset, reject=_REJECTED[info.type])
     sparse = cast("list[tuple[int, int]] | None", info.sparse)
     if sparse is None:
-        return Member(path, info.size, info.size, offset, reject=reject)
+        return Member(path, info.size, info.size, offset, reject=reject or checked_size(info.size, info.size, limits))
     # a file that is one hole has no data; an extent of no length keeps it apart from one that is not sparse
     extents = tuple((start, length) for start, length in sparse if length) or ((info.size, 0),)
     stored = sum(length for _, length in extents)
     if not _fits(extents, info.size) or offset + stored > end:
         reject = "damaged: found a sparse map that does not fit the data"
+    reject = reject or checked_size(info.size, stored, limits)
     return Member(path, info.size, stored, offset, sparse=extents, reject=reject)
 
 
@@ -323,10 +329,10 @@ def _check_pax(data: bytes) -> None:
 
 
 class _Body(io.RawIOBase):
-    """The stored bytes of the member that a forward pass stands at. ``cut`` once the archive has ended within them."""
+    """The stored bytes of the member that a forward pass stands at. ``cut`` says how, once the archive has ended within them."""
 
     def __init__(self, blocks: _Blocks, member: Member) -> None:
-        self.cut = False
+        self.cut: MemberError | None = None
         self._blocks = blocks
         self._next = blocks.tell()
         self._stored = member.stored
@@ -353,11 +359,11 @@ class _Body(io.RawIOBase):
         except CutShort:
             data = b""
         except MemberError as exc:
-            self.cut = True
+            self.cut = exc
             raise MemberError(f"archive is damaged in the middle of this member: {self._progress()}: {exc.reason}", "read") from exc
         if not data:
-            self.cut = True
-            raise MemberError(f"archive ends in the middle of this member: {self._progress()}", "read")
+            self.cut = MemberError(f"archive ends in the middle of this member: {self._progress()}", "read")
+            raise self.cut
         return data
 
     def _progress(self) -> str:

@@ -9,15 +9,18 @@ import hashlib
 import lzma
 import stat
 import struct
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
 
+import numpy as np
 from isal import isal_zlib
+from numpy.typing import NDArray
 
-from h5dat_lib.archive.member import Member, checked_path
+from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import CODECS, Codec, Decompressed, decompress, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
@@ -39,6 +42,7 @@ _LOCATOR_FIELDS = struct.Struct("<4xIQI")  # 4.3.15
 _LOCAL_BYTES = 30  # 4.3.7
 _LENGTHS = struct.Struct("<HH")
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
+_NOWHERE = 1 << 63
 
 _PIECE = 1 << 20
 _SLACK = 512
@@ -164,9 +168,13 @@ class ZipArchive:
         return digest.hexdigest()
 
     def members(self) -> Iterator[Member]:
-        """Members in the order of the central directory; holds 1 MiB of it. Raises InputError where it is broken."""
+        """Members in the order of the central directory; holds 1 MiB of it, and some 60 bytes an entry where they are not in the order of
+        their bytes. Raises InputError where it is broken, and above the limits."""
+        return within(self._limits, self.uri, self._members())
+
+    def _members(self) -> Iterator[Member]:
         with closing(open_source(self.uri)) as source:
-            entry = _Entry(self._limits, self._directory.shift)
+            entry = _Entry(self._limits, self._directory.shift, _Ground(source, self._directory))
             count = 0
             for fields, name, extra in _entries(source, self._directory):
                 count += 1
@@ -207,30 +215,85 @@ def _entries(source: Source, directory: Directory) -> Iterator[tuple[tuple[int, 
         raise InputError(f"{source.uri}: found {len(rest)} bytes of a directory entry at byte {base}, expected all of it; copy it again")
 
 
+class _Ground:
+    """The bytes before a central directory, each of which may be of one member only: overlapping members are how a small zip
+    is made to give petabytes (David Fifield, "A better zip bomb", 2019). Asked for each entry in the directory's order.
+    """
+
+    def __init__(self, source: Source, directory: Directory) -> None:
+        self._source = source
+        self._directory = directory
+        self._entry = -1
+        self._start = 0
+        self._taken = 0
+        self._shared: NDArray[np.bool_] | None = None
+
+    def fault(self, start: int, end: int) -> str | None:
+        """Why the next entry must be rejected, if it must; ``end`` is the least byte where it can end: the lengths of its local name
+        and extra field are not known."""
+        self._entry += 1
+        if end > self._directory.start:
+            return f"damaged: found data up to byte {end}, expected them to end before the directory at byte {self._directory.start}"
+        if self._shared is None and start < self._start:
+            self._shared = _shared(self._source, self._directory)
+        overlaps = self._taken > start if self._shared is None else self._shared[self._entry]
+        self._start, self._taken = start, max(self._taken, end)
+        if not overlaps:
+            return None
+        return f"overlap: found bytes {start} to {end} to be of another member too, expected each byte in one member"
+
+
+def _shared(source: Source, directory: Directory) -> NDArray[np.bool_]:
+    """Which entries overlap others; of those that do so, directly or by way of further ones, the first is not marked."""
+    starts, ends = array("q"), array("q")
+    for fields, _, extra in _entries(source, directory):
+        _, stored, offset = _sizes(fields, extra) or (0, 0, _NOWHERE)
+        start = offset + directory.shift
+        end = start + _LOCAL_BYTES + stored
+        # one that is not where members can be takes no part
+        starts.append(start if end <= directory.start else -1)
+        ends.append(end if end <= directory.start else -1)
+    order = np.argsort(np.frombuffer(starts, np.int64), kind="stable")
+    furthest = np.maximum.accumulate(np.frombuffer(ends, np.int64)[order])
+    apart = np.flatnonzero(np.frombuffer(starts, np.int64)[order][1:] >= furthest[:-1]) + 1
+    marked = np.ones(len(order), np.bool_)
+    marked[np.minimum.reduceat(order, np.append(0, apart))] = False
+    return marked
+
+
+def _sizes(fields: tuple[int, ...], extra: bytes) -> tuple[int, int, int] | None:
+    """Decompressed and stored bytes and the place of an entry's local header; None where a zip64 field should hold them and does not."""
+    stored, size, offset = fields[8], fields[9], fields[16]
+    return _zip64_sizes(extra, size, stored, offset) if _FULL32 in (stored, size, offset) else (size, stored, offset)
+
+
 class _Entry:
     """Directory entries -> members."""
 
-    def __init__(self, limits: Limits, shift: int) -> None:
+    def __init__(self, limits: Limits, shift: int, ground: _Ground) -> None:
         self._limits = limits
         self._shift = shift
+        self._ground = ground
 
     def member(self, fields: tuple[int, ...], name: bytes, extra: bytes) -> Member | None:
         """The member an entry describes; None for a folder."""
-        _, host, _, flags, method, _, _, crc, stored, size, _, _, _, _, _, attributes, offset = fields
+        _, host, _, flags, method, _, _, crc, _, _, _, _, _, _, _, attributes, _ = fields
+        sizes = _sizes(fields, extra)
+        size, stored, offset = sizes or (0, 0, 0)
+        start = offset + self._shift
+        fault = self._ground.fault(start, start + _LOCAL_BYTES + stored)
         raw = _name(name, extra, flags, host)
         if raw.endswith("/"):
             return None
         path, reject = checked_path(raw, self._limits)
-        if _FULL32 in (stored, size, offset):
-            sizes = _zip64_sizes(extra, size, stored, offset)
-            size, stored, offset = sizes or (size, stored, offset)
-            reject = reject or (None if sizes else "damaged: found a zip64 field without the sizes it should hold")
+        reject = reject or (None if sizes else "damaged: found a zip64 field without the sizes it should hold")
+        reject = reject or fault or checked_size(size, stored, self._limits)
         mode = stat.S_IFMT(attributes >> 16) if host in _UNIX_HOSTS else 0
         if mode == stat.S_IFDIR and not size:
             return None
         if flags & (_ENCRYPTED | _PATCH) or mode in _SPECIAL or method not in _METHODS:
             reject = _refusal(flags, method, mode) or reject
-        return Member(path, size, stored, offset + self._shift, _METHODS.get(method, str(method)), crc, (), reject)
+        return Member(path, size, stored, start, _METHODS.get(method, str(method)), crc, (), reject)
 
 
 def _refusal(flags: int, method: int, mode: int) -> str | None:

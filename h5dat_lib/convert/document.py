@@ -13,9 +13,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+import numpy as np
+
 from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Block, Bytes, Column, Fault, Pairs, PairType, Scalars
-from h5dat_lib.config import MediumOptions
+from h5dat_lib.config import Limits, MediumOptions
 from h5dat_lib.convert.encoding import Codec, Utf8, detect
 from h5dat_lib.errors import MemberError
 
@@ -27,6 +29,9 @@ KEY_CHARACTERS = 256 << 20
 """Most characters of all keys of one document: a long key over many values is repeated for each of them."""
 
 _SPACE = b" \t\r\n"
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
+_LEVELS = np.array([1 if byte in b"[{" else -1 if byte in b"]}" else 0 for byte in range(256)], np.int8)
+_STEP = 1 << 20
 
 
 class _Integer(str):
@@ -105,24 +110,27 @@ class _PairList:
 def convert(content: Content, options: MediumOptions) -> Iterator[Block]:
     """One block of one row: ``document``, the JSON text as UTF-8 without byte order mark, and its pairs when asked for.
 
-    UTF-16 and UTF-32 are recognised. Raises MemberError that names line and column when the member is no JSON.
+    UTF-16 and UTF-32 are recognised. Raises MemberError that names line and column when the member is no JSON, and above
+    ``limits.json_depth`` and ``limits.json_values``.
     """
     data = content.read()
     text = _decoded(data)
+    document = data if data.isascii() else text.encode()
+    _check_limits(document, content.limits)
     pairs = _PairList()
     _parse(text, pairs if options.document.pairs else None, 0)
-    document = data if data.isascii() else text.encode()
     yield Block(1, {"document": Bytes([document], "text")}, pairs.pairs() if options.document.pairs else None)
 
 
 def convert_lines(content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
     """Blocks of rows, one a line that is not blank: ``document`` (UTF-8) and ``line`` uint64, counted from 1; and their pairs.
 
-    Holds one block: at most `BLOCK_ROWS` lines, `BLOCK_BYTES` bytes and one line. A line that is no JSON becomes a Fault.
+    Holds one block: at most `BLOCK_ROWS` lines, `BLOCK_BYTES` bytes and one line. A line that is no JSON, or exceeds the limits of a
+    document, becomes a Fault.
     Raises MemberError when a line is longer than ``limits.whole_bytes``, or when there are only blank lines.
     """
     content.check()  # damage found at the end of the stream would come after rows that were given already
-    rows = _Lines(options.document.pairs)
+    rows = _Lines(options.document.pairs, content.limits)
     found = False
     with _utf8_lines(content) as stream:
         for number, line in _lines(stream, content.limits.whole_bytes):
@@ -132,7 +140,7 @@ def convert_lines(content: Content, options: MediumOptions) -> Iterator[Block | 
                 yield fault
             if rows.full:
                 yield rows.block()
-                rows = _Lines(options.document.pairs)
+                rows = _Lines(options.document.pairs, content.limits)
     if rows.documents:
         yield rows.block()
     if not found:
@@ -142,8 +150,9 @@ def convert_lines(content: Content, options: MediumOptions) -> Iterator[Block | 
 class _Lines:
     """The rows of one block of lines."""
 
-    def __init__(self, with_pairs: bool) -> None:
+    def __init__(self, with_pairs: bool, limits: Limits) -> None:
         self.documents: list[bytes] = []
+        self._limits = limits
         self._numbers: list[int] = []
         self._size = 0
         self._pairs = _PairList() if with_pairs else None
@@ -154,6 +163,7 @@ class _Lines:
 
     def add(self, number: int, line: bytes) -> Fault | None:
         try:
+            _check_limits(line, self._limits)
             size = _parse(_utf8(line, Codec("utf-8")), self._pairs, len(self.documents))
         except MemberError as exc:
             return Fault(f"line {number}: {exc.reason.replace('line 1, column', 'column')}")
@@ -222,6 +232,36 @@ def _parse(text: str, pairs: _PairList | None, row: int) -> int:
         raise MemberError(f"not JSON: found {exc} at {_constant_place(text)}, expected a number or null") from exc
     except RecursionError as exc:
         raise MemberError("nested too deeply: found more levels than Python can follow") from exc
+
+
+def _check_limits(document: bytes, limits: Limits) -> None:
+    """Raises MemberError for a document with more levels or values than allowed, before anything is built of it.
+
+    A value follows an opening bracket or a comma, so counting these bytes is enough for most documents: they have too few.
+    """
+    openings = document.count(b"[") + document.count(b"{")
+    if openings > limits.json_depth or openings + document.count(b",") >= limits.json_values:
+        _scan(document, limits)
+
+
+def _scan(document: bytes, limits: Limits) -> None:
+    """`_check_limits` without the brackets and commas in strings; holds little more than those of the document."""
+    if b"\\" in document:
+        document = document.replace(b"\\\\", b"").replace(b'\\"', b"")
+    structure = np.frombuffer(document.translate(None, _NO_STRUCTURE), np.uint8)
+    quotes, depth, values = 0, 0, 1
+    for start in range(0, len(structure), _STEP):
+        piece = structure[start : start + _STEP]
+        before = np.cumsum(piece == ord('"')) + quotes
+        outside = piece[before % 2 == 0]
+        quotes = int(before[-1])
+        levels = np.cumsum(_LEVELS[outside], dtype=np.int64) + depth
+        depth = int(levels[-1]) if len(levels) else depth
+        values += int(np.count_nonzero((outside == ord(",")) | (_LEVELS[outside] > 0)))
+        if levels.max(initial=0) > limits.json_depth:
+            raise MemberError(f"nested too deeply: found more levels than {limits.json_depth} (limits.json_depth)")
+        if values > limits.json_values:
+            raise MemberError(f"too large: found more than {limits.json_values} values (limits.json_values)")
 
 
 def _constant_place(text: str) -> str:

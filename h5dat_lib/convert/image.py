@@ -23,7 +23,8 @@ from PIL import Image, ImageFile
 
 from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Arrays, Block, Bytes, Column, Scalars
-from h5dat_lib.config import ImageOptions, MediumOptions, Resize
+from h5dat_lib.config import ImageOptions, Limits, MediumOptions, Resize
+from h5dat_lib.convert import frames
 from h5dat_lib.errors import MemberError
 
 Pixels = NDArray[Any]
@@ -59,6 +60,7 @@ _CHANNELS = {"LA": 2, "RGB": 3, "RGBA": 4}
 _DTYPES = {"I": "<i4", "F": "<f4"}
 _MODES = (None, "L", "LA", "RGB", "RGBA")
 _ORIENTATION = 0x0112
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
 _ORIENTATIONS = range(1, 9)
 _DAMAGE = ("Premature end", "premature end", "bad Huffman code", "found marker", "Inconsistent progression")
 """What libjpeg says of damaged pixels. Of its other complaints, such as stray bytes between markers, Pillow is the judge."""
@@ -100,13 +102,13 @@ def convert(kind: str, content: Content, options: MediumOptions) -> Iterator[Blo
     Columns: ``pixels`` (height, width, channels), uint8, uint16, int32 or float32, or the member's own bytes when they are stored
     encoded; ``height``, ``width`` uint32 and ``channels`` uint8 of the pixels; ``orientation`` uint8, the EXIF orientation that
     has been applied; ``format`` S8 and ``mode`` S8, Pillow's names of the source's format and mode.
-    Raises MemberError when the picture is damaged, is not of that kind, or has more than ``limits.pixels`` pixels.
+    Raises MemberError when the picture is damaged, is not of that kind, or has more pixels or frames than the limits allow.
     """
     data = content.read()
     if kind == "BMP" and not data.startswith(b"BM"):
         kind = "DIB"
     header = _header(data, kind)
-    _check_size(header, content.limits.pixels)
+    _check_size(header, data, content.limits)
     if options.image.storage == "encoded":
         yield _block(header, Bytes([data], "encoded"), header.shape(options.image), attributes(options.image))
     else:
@@ -124,9 +126,10 @@ def decode(data: bytes, options: ImageOptions) -> Pixels:
     return _decoded(data, _header(data, _kind(data)), options)
 
 
-def probe(data: bytes, options: ImageOptions) -> tuple[tuple[int, int, int], str]:
+def probe(data: bytes, options: ImageOptions, limits: Limits) -> tuple[tuple[int, int, int], str]:
     """Shape (height, width, channels) and dtype that `decode` will give, from the header alone. Raises MemberError."""
     header = _header(data, _kind(data))
+    _check_size(header, data, limits)
     return header.shape(options), header.dtype(options)
 
 
@@ -151,9 +154,19 @@ def _block(header: Header, pixels: Column, shape: tuple[int, ...], how: dict[str
     return Block(1, columns, attributes=how)
 
 
-def _check_size(header: Header, limit: int) -> None:
-    if header.width * header.height > limit:
-        raise MemberError(f"too large: found {header.width} x {header.height} pixels, expected at most {limit}")
+def _check_size(header: Header, data: bytes, limits: Limits) -> None:
+    for width, height, what in ((header.width, header.height, "pixels"), (*_tile(header), "pixels in a tile")):
+        if width * height > limits.pixels:
+            raise MemberError(f"too large: found {width} x {height} {what}, expected at most {limits.pixels} (limits.pixels)")
+    if frames.count(data, header.kind, limits.frames) > limits.frames:
+        raise MemberError(f"too large: found more than {limits.frames} frames (limits.frames)")
+
+
+def _tile(header: Header) -> tuple[int, int]:
+    """Width and height of the tiles of a TIFF, each of which is decoded whole however small the picture; else 0."""
+    tags = getattr(header.image, "tag_v2", {})
+    width, height = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 # Headers

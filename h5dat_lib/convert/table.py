@@ -19,7 +19,7 @@ import numpy as np
 
 from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Block, Column, Fault, Pairs, PairType, Scalars, Strings
-from h5dat_lib.config import MediumOptions, TableOptions
+from h5dat_lib.config import Limits, MediumOptions, TableOptions
 from h5dat_lib.convert.encoding import SAMPLE_BYTES, Codec, Utf8, detect, guess, to_text
 from h5dat_lib.errors import MemberError
 
@@ -30,8 +30,6 @@ BLOCK_ROWS = 64 << 10
 """Most rows of one block."""
 BLOCK_BYTES = 4 << 20
 """Bytes of CSV that are parsed at a time; a block has the rows that end in them. Raised eightfold while a record is longer."""
-COLUMNS = 1 << 16
-"""Most columns: each becomes an HDF5 dataset."""
 
 _DELIMITERS = (",", "\t", ";", "|")
 _NONE = "\x1f"
@@ -66,7 +64,8 @@ def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]
     unquoted field is missing, a quoted one is an empty string; ``options.table.missing`` are missing in all but string columns.
     A missing value is 0, False or '' under a mask, and NaN without one. A record with more or fewer fields than columns becomes
     a Fault. Holds a few times `BLOCK_BYTES`, or the longest record.
-    Raises MemberError when the member is empty, is no text, or has a record longer than ``limits.whole_bytes``.
+    Raises MemberError when the member is empty, is no text, has more columns or a longer field than the limits allow, or a record
+    longer than ``limits.whole_bytes``.
     """
     table = options.table
     form = _form(content, table, "\t" if content.member.path.lower().endswith((".tsv", ".tab")) else ",")
@@ -90,10 +89,9 @@ def _form(content: Content, options: TableOptions, expected: str) -> Form:
     delimiter = options.delimiter or _delimiter(text, complete, options.quote, expected)
     records = _records(text, delimiter, options.quote)
     if not records:
-        raise MemberError("empty: found no records")
+        raise _too_long("no end of the first record", content.limits) if text.strip("\r\n") else MemberError("empty: found no records")
     first, lines = records[0]
-    if len(first) > COLUMNS:
-        raise MemberError(f"too many columns: found {len(first)}, expected at most {COLUMNS}")
+    _check_record(first, content.limits)
     header = options.header if options.header is not None else _has_header([fields for fields, _ in records])
     if not header:
         return Form(codec, delimiter, options.quote, _names([""] * len(first)), 0, 0)
@@ -103,20 +101,45 @@ def _form(content: Content, options: TableOptions, expected: str) -> Form:
 
 def _sample(content: Content, options: TableOptions, expected: str) -> tuple[Codec, str, bool]:
     """The codec, the first `SAMPLE_BYTES` as text, or as much as holds one record, and whether that is all."""
+    # this is the process's own: it may be higher already, and is only raised
+    csv.field_size_limit(max(csv.field_size_limit(), content.limits.csv_field_bytes))
     with content.open() as stream:
         data = stream.read(SAMPLE_BYTES)
         complete = len(data) < SAMPLE_BYTES
         codec = detect(data, options.encoding, complete)
         text = to_text(data, codec, complete)
-        while not complete and len(_records(text, options.delimiter or expected, options.quote)) < 2:
-            if len(data) >= content.limits.whole_bytes:
-                raise MemberError(f"too large: found a first record of more than {content.limits.whole_bytes} bytes")
+        while not complete and len(records := _records(text, options.delimiter or expected, options.quote)) < 2:
+            _check_start(records, len(data), content.limits)
             wanted = len(data) * 7
             more = stream.read(wanted)
             complete = len(more) < wanted
             data += more
             text = to_text(data, codec, complete)
     return codec, text, complete
+
+
+def _check_start(records: list[tuple[list[str], int]], size: int, limits: Limits) -> None:
+    """Raises MemberError when more than the first ``size`` bytes, in which at most one record has begun, need not be looked at."""
+    for fields, _ in records:
+        _check_record(fields, limits)
+    if size > (limits.whole_bytes if records else 2 * limits.csv_field_bytes):
+        raise _too_long(f"no end of the first record in {size} bytes", limits)
+
+
+def _check_record(fields: list[str], limits: Limits) -> None:
+    if len(fields) > limits.csv_columns:
+        raise MemberError(f"too many columns: found {len(fields)} or more, expected at most {limits.csv_columns} (limits.csv_columns)")
+    _check_field(max(map(len, fields)), limits)
+
+
+def _check_field(size: int, limits: Limits) -> None:
+    if size > limits.csv_field_bytes:
+        raise _too_long(f"a field of {size} bytes or more", limits)
+
+
+def _too_long(found: str, limits: Limits) -> MemberError:
+    expected = f"fields of at most {limits.csv_field_bytes} bytes (limits.csv_field_bytes) and quotes that are closed"
+    return MemberError(f"too large: found {found}, expected {expected}")
 
 
 def _records(text: str, delimiter: str, quote: str) -> list[tuple[list[str], int]]:
@@ -275,6 +298,12 @@ def _leading_zeros(values: pa.Array) -> tuple[np.ndarray[Any, Any], np.ndarray[A
     return text[first] == ord("0"), follower, np.diff(ends)
 
 
+def _longest(values: pa.Array) -> int:
+    """Bytes of the longest value."""
+    ends = np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
+    return int(np.diff(ends).max(initial=0))
+
+
 def _all_booleans(values: pa.Array) -> bool:
     import pyarrow.compute as pc
 
@@ -294,6 +323,7 @@ def _survey(content: Content, form: Form, missing: tuple[str, ...]) -> tuple[For
             for part in _batches(content, form):
                 if not isinstance(part, Fault):
                     for column, values in zip(evidence, part.columns, strict=True):
+                        _check_field(_longest(values), content.limits)
                         column.add(values)
             return form, tuple(column.kind() for column in evidence)
         except _OtherForm as exc:
@@ -329,7 +359,7 @@ def _batches(content: Content, form: Form) -> Iterator[pa.RecordBatch | Fault]:
                 raise
             raise _OtherForm(replace(form, codec=Codec(guess(source.undecodable)))) from exc
         except pa.ArrowException as exc:
-            raise _other_block(content.limits.whole_bytes, form, exc) from exc
+            raise _other_block(content.limits, form, exc) from exc
     yield from faults
 
 
@@ -379,12 +409,14 @@ def _note(faults: list[Fault], before: int, record: Any) -> str:
     return "skip"
 
 
-def _other_block(limit: int, form: Form, exc: Exception) -> MemberError:
+def _other_block(limits: Limits, form: Form, exc: Exception) -> MemberError:
     if "straddling" not in str(exc):
         return MemberError(f"not CSV: {str(exc).splitlines()[0][:_SHOWN]}")
-    if form.block_bytes * 8 <= min(limit, 1 << 30):
-        return _OtherForm(replace(form, block_bytes=form.block_bytes * 8))
-    return MemberError(f"too large: found a record of more than {form.block_bytes} bytes, or a quote that is never closed")
+    # in a quoted field every byte may be a quote, which is written twice
+    enough = min(len(form.names) * (2 * limits.csv_field_bytes + 3), limits.whole_bytes, 256 << 20)
+    if form.block_bytes < enough:
+        return _OtherForm(replace(form, block_bytes=min(form.block_bytes * 8, enough)))
+    return _too_long(f"a record of more than {form.block_bytes} bytes", limits)
 
 
 # Rows

@@ -8,13 +8,16 @@ import lzma
 import os
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from h5dat_lib.archive import open_archive, open_reader
+from h5dat_lib.archive.member import Content
 from h5dat_lib.archive.stream import zstd
 from h5dat_lib.config import Limits
+from h5dat_lib.errors import MemberError
 
 LIMITS = Limits()
 Members = Callable[..., list[tuple[str, bytes | str]]]
@@ -113,3 +116,29 @@ def test_the_fingerprint_tells_a_changed_file(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"2", mtime=0))
     os.utime(path, (1, 1))
     assert open_archive(path, LIMITS).fingerprint() != first
+
+
+def test_what_comes_out_is_bounded_by_what_goes_in_while_it_is_decompressed(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(bytes(65 << 20)))
+    (member,) = open_archive(path, LIMITS).members()
+    with closing(open_reader("gz", str(path), Limits(ratio=100))) as reader, pytest.raises(MemberError, match="decompression bomb: found"):
+        reader.read(member, 1 << 30)
+    with closing(open_reader("gz", str(path), Limits(ratio=10_000))) as reader:
+        assert len(reader.read(member, 1 << 30)) == 65 << 20
+
+
+def test_the_bytes_of_an_archive_bound_those_of_a_member(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(2000)))
+    limits = Limits(archive_bytes=1000)
+    (member,) = open_archive(tmp_path / "a.gz", limits).members()
+    with closing(open_reader("gz", str(tmp_path / "a.gz"), limits)) as reader:
+        with pytest.raises(MemberError, match="more than the 1000 bytes"):
+            Content(reader, member, limits).read()
+        with pytest.raises(MemberError, match="more than 1000 bytes"):
+            Content(reader, member, limits).open().read()
+
+
+def test_little_that_is_very_even_is_no_bomb(tmp_path: Path, members: Members) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(5 << 20)))
+    assert members(tmp_path / "a.gz", Limits(ratio=2)) == [("a", bytes(5 << 20))]

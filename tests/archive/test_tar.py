@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from h5dat_lib.archive import open_archive, open_reader
 from h5dat_lib.archive.stream import read_whole, zstd
 from h5dat_lib.config import Limits
-from h5dat_lib.errors import InputError, MemberError
+from h5dat_lib.errors import InputError, MemberError, escaped
 from h5dat_lib.storage import LocalSource
 
 LIMITS = Limits()
@@ -317,5 +317,34 @@ names = st.text(st.characters(exclude_characters="/\\\0:", exclude_categories=["
 def test_any_tar_reads_as_tarfile_reads_it(tmp_path: Path, members: Members, contents: dict[str, bytes], layout: str, kind: str) -> None:
     raw = tar_of(contents, FORMATS[layout])
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
-        expected = [(info.name, archive.extractfile(info).read()) for info in archive]  # type: ignore[union-attr]
+        expected = [(escaped(info.name), archive.extractfile(info).read()) for info in archive]  # type: ignore[union-attr]
     assert members(write(tmp_path, raw, kind)) == expected
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_ends_at_the_limits_of_an_archive(tmp_path: Path, kind: str) -> None:
+    archive = open_archive(write(tmp_path, tar_of({"a": b"1", "b": b"2", "c": b"3"}), kind), Limits(members=2))
+    found = archive.members()
+    assert [next(found).path, next(found).path] == ["a", "b"]
+    with pytest.raises(InputError, match=r"found more than 2 members \(limits.members\)"):
+        next(found)
+
+
+def test_a_stream_that_inflates_beyond_the_limit_ends_there(tmp_path: Path) -> None:
+    archive = open_archive(write(tmp_path, tar_of({"a": b"text", "zeros": bytes(70 << 20), "c": b""}), "tar.gz"), Limits(ratio=100))
+    stream = archive.stream()
+    member, data = next(stream)
+    assert (member.path, data.read()) == ("a", b"text")
+    member, data = next(stream)
+    with pytest.raises(MemberError, match="decompression bomb"):
+        read_whole(data, 1 << 30)
+    with pytest.raises(InputError, match=r"expected at most 100 times as many \(limits.ratio\), in member 'zeros'; raise the limit"):
+        next(stream)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_refuses_a_sparse_member_of_much_more_than_its_data(tmp_path: Path, members: Members, kind: str) -> None:
+    raw = gnu_sparse(5 << 30, [(0, 512)], bytes(512)) + tar_of({"next": b"x"})
+    (sparse, reason), following = members(write(tmp_path, raw, kind))
+    assert (sparse, following) == ("sparse", ("next", b"x"))
+    assert str(reason).startswith("decompression bomb: found a record of 5368709120 bytes in 512 stored ones")

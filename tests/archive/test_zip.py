@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import tracemalloc
@@ -21,7 +22,7 @@ from h5dat_lib.archive.member import Member
 from h5dat_lib.archive.stream import zstd
 from h5dat_lib.archive.zip import ZipReader
 from h5dat_lib.config import Limits
-from h5dat_lib.errors import InputError, MemberError
+from h5dat_lib.errors import InputError, MemberError, escaped
 from h5dat_lib.storage import LocalSource
 
 LIMITS = Limits()
@@ -262,9 +263,12 @@ def test_says_what_is_wrong_with_deflated_data(
     ("fields", "reason"),
     [
         ({"size": 4, "stored": 4, "offset": 1}, "damaged: found b'K\\x03\\x04\\x14' at byte 1, expected a local header"),
-        ({"size": 4, "stored": 4, "offset": 1 << 31}, "damaged: found the end of the archive at byte 2147483648, expected a local header"),
+        (
+            {"size": 4, "stored": 4, "offset": 1 << 31},
+            "damaged: found data up to byte 2147483682, expected them to end before the directory at byte 35",
+        ),
         ({"size": 5, "stored": 4}, "damaged: found 4 stored bytes, expected 5"),
-        ({"size": 4000, "stored": 4000}, "archive ends in the middle of this member: found 73 of 4000 bytes"),
+        ({"size": 4000, "stored": 4000}, "damaged: found data up to byte 4030, expected them to end before the directory at byte 35"),
     ],
 )
 def test_says_where_a_member_should_have_been(tmp_path: Path, members: Members, fields: dict[str, int], reason: str) -> None:
@@ -397,4 +401,57 @@ def test_any_zip_reads_as_zipfile_reads_it(
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = comment
     with zipfile.ZipFile(path) as archive:
-        assert members(path) == [(info.filename, archive.read(info)) for info in archive.infolist()]
+        assert members(path) == [(escaped(info.filename), archive.read(info)) for info in archive.infolist()]
+
+
+# Overlaps
+
+
+def overlaps(path: Path, places: list[tuple[int, int]]) -> list[bool]:
+    """Which of the members with these starts and stored sizes are refused for their overlap, in a zip of 1000 bytes."""
+    directory = b"".join(entry(b"%d" % n, offset=start, stored=stored, size=stored) for n, (start, stored) in enumerate(places))
+    found = open_archive(one_entry(path, directory, local(b"", bytes(970)), len(places)), LIMITS).members()
+    return [(member.reject or "").startswith("overlap: ") for member in found]
+
+
+@pytest.mark.parametrize(
+    ("places", "refused"),
+    [
+        ([(0, 0), (30, 10), (70, 0)], []),
+        ([(70, 0), (0, 0), (30, 10)], []),
+        ([(0, 1), (30, 10), (70, 0)], [1]),
+        ([(70, 0), (0, 0), (30, 11)], [2]),
+        ([(0, 0), (0, 0), (0, 0)], [1, 2]),
+        ([(500, 0), (0, 100), (0, 100), (200, 0)], [2]),
+        ([(0, 100), (200, 0), (100, 200)], [2]),
+        ([(0, 9999), (0, 0), (100, 0)], []),
+    ],
+)
+def test_of_members_that_overlap_the_first_is_kept(tmp_path: Path, places: list[tuple[int, int]], refused: list[int]) -> None:
+    assert [n for n, found in enumerate(overlaps(tmp_path / "a.zip", places)) if found] == refused
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 800), st.integers(0, 300)), min_size=1, max_size=8))
+def test_members_that_are_kept_never_overlap_and_none_is_refused_without_one(tmp_path: Path, places: list[tuple[int, int]]) -> None:
+    refused = overlaps(tmp_path / "a.zip", places)
+    spans = [(start, start + 30 + stored) for start, stored in places]
+    inside = [span for span in spans if span[1] <= 1000]
+    kept = [span for n, span in enumerate(spans) if not refused[n] and span in inside]
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(sorted(kept)))
+    alone = [span for span in inside if sum(span[0] < other[1] and other[0] < span[1] for other in inside) == 1]
+    assert set(alone) <= set(kept)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"members": 2}, r"found more than 2 members \(limits.members\)"),
+        ({"archive_bytes": 9}, r"more than 9 bytes in all \(limits.archive_bytes\)"),
+    ],
+)
+def test_ends_at_the_limits_of_an_archive(tmp_path: Path, limits: dict[str, int], reason: str) -> None:
+    found = open_archive(write(tmp_path / "a.zip", {"a": b"1234", "b": b"5678", "c": b"90"}), Limits(**limits)).members()
+    assert [next(found).path, next(found).path] == ["a", "b"]
+    with pytest.raises(InputError, match=reason):
+        next(found)

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.one_run direct|prefect ARCHIVE OUTPUT [--config FILE] [--profile FILE]
 
 Start-up ends when every worker has imported all it needs: before the first batch is submitted they meet, and only then does the clock of
-`Ingest.run` start. It runs until the output has its name and is synced to the disk.
+`Ingest.run` start. It runs until the last commit is on the disk.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
+import multiprocessing
 import os
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +100,10 @@ def main() -> None:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--profile", help="cProfile of the main process from the clock's start")
     parser.add_argument("--unwarmed", action="store_true", help="leave start-up as it is, for memory")
+    parser.add_argument("--unsynced", action="store_true", help="never wait for the disk, to see what waiting costs")
     options = parser.parse_args()
+    if options.unsynced:
+        _leave_out_syncs()
     clock = _clock(options.profile)
     report = _WAYS[options.way](options)
     _print(clock, report)
@@ -105,6 +111,7 @@ def main() -> None:
 
 def _clock(profile: str | None) -> Clock:
     from h5dat_lib.commit import Output
+    from h5dat_lib.journal import Disk
     from h5dat_lib.pipeline import Ingest
     from h5dat_lib.writer import Writer
 
@@ -118,9 +125,16 @@ def _clock(profile: str | None) -> Clock:
     clock.wrap_run(Ingest)
     clock.wrap(Output, "commit", "commit")
     clock.wrap(Output, "end_run", "end_run")
-    clock.wrap(Output, "publish", "publish")
-    clock.wrap(os, "fsync", "fsync")
+    clock.wrap(Disk, "sync", "sync")
+    clock.wrap(Disk, "sync_folder", "sync")
     return clock
+
+
+def _leave_out_syncs() -> None:
+    from h5dat_lib.journal import Disk
+
+    Disk.sync = lambda self, descriptor: None  # type: ignore[method-assign]
+    Disk.sync_folder = lambda self, path: None  # type: ignore[method-assign]
 
 
 def _profile(owner: Any, file: str) -> None:
@@ -138,15 +152,23 @@ def _profile(owner: Any, file: str) -> None:
 
 def _direct(options: argparse.Namespace) -> Report:
     from h5dat_lib.config import load
-    from h5dat_lib.pipeline import Ingest, worker_pool
-    from h5dat_lib.stage import stage
+    from h5dat_lib.pipeline import Ingest
+    from h5dat_lib.workers import Workers, process_pool
 
     config = load(options.config, workers=2)
-    with worker_pool(config) as pool:
-        if not options.unwarmed:
-            warm(pool, config.worker_count, ["h5dat_lib.stage"])
-        with Ingest(options.archive, options.output, config) as run:
-            return run.run(lambda batch: pool.submit(stage, batch), run.commit)
+    open_pool = partial(process_pool if options.unwarmed else _warmed_pool, config.worker_count)
+    with Ingest(options.archive, options.output, config) as run, Workers(open_pool, config, run.folder) as workers:
+        return run.run(workers.submit, run.commit)
+
+
+@contextmanager
+def _warmed_pool(count: int, start: Callable[[], None]) -> Iterator[Any]:
+    """`h5dat_lib.workers.process_pool`, its workers ready when it is opened."""
+    from h5dat_lib.stage import stage
+
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start) as pool:
+        warm(pool, count, ["h5dat_lib.stage"])
+        yield lambda batch: pool.submit(stage, batch)
 
 
 def _through_prefect(options: argparse.Namespace) -> Report:

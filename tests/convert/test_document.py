@@ -1,9 +1,10 @@
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5dat_lib.columns import Block, Fault, PairType
@@ -48,6 +49,64 @@ documents = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st
 def test_every_scalar_is_found_once_with_its_text(value: Any, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     assert pairs_of(text) == list(expected_pairs(value))
+
+
+class Written(str):
+    """A scalar as it is written in JSON."""
+
+
+def written(value: Any, space: str) -> str:
+    """JSON text of nested lists and, for objects, tuples of (key, value), in which a key may come twice."""
+    if isinstance(value, Written):
+        return space + value + space
+    if isinstance(value, list):
+        return "[" + ",".join(written(one, space) for one in value) + space + "]"
+    return "{" + ",".join(f"{space}{key}{space}:{written(one, space)}" for key, one in value) + space + "}"
+
+
+def as_text(string: str) -> str:
+    """A JSON string without half surrogate pairs, which are no UTF-8: each as the escape that it has to be written as."""
+    return str(json.loads(string)).encode("utf-8", "backslashreplace").decode()
+
+
+def paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bytes, str]]:
+    """Every scalar with the keys that lead to it; numbers as written."""
+    if isinstance(value, Written):
+        kinds = {'"': "string", "t": "boolean", "f": "boolean", "n": "null"}
+        kind = kinds.get(value[0]) or ("number" if set(value) & set(".eE") else "integer")
+        yield path, (as_text(value) if kind == "string" else "" if kind == "null" else value).encode(), kind
+    else:
+        children = enumerate(value) if isinstance(value, list) else [(as_text(key), child) for key, child in value]
+        for key, child in children:
+            yield from paths(child, (*path, str(key)))
+
+
+def keys_of(dotted: str) -> tuple[str, ...]:
+    """The keys of a dotted path, by the rule of docs/format.md: a backslash before a dot or a backslash says that it is the key's own."""
+    return tuple(re.sub(r"\\([.\\])", r"\1", key) for key in re.findall(r"(?:^|\.)((?:[^.\\]|\\.)*)", dotted, re.DOTALL))
+
+
+strings = st.tuples(st.text(max_size=6) | st.text('u0.\\"\n\xe9\ud800\udc00\U0001f600', max_size=6), st.booleans()).map(
+    lambda drawn: Written(json.dumps(drawn[0], ensure_ascii=drawn[1] or any("\ud800" <= one <= "\udfff" for one in drawn[0])))
+)
+numbers = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?", fullmatch=True, alphabet=st.characters(codec="ascii")
+)
+texts = st.recursive(
+    strings | numbers.map(Written) | st.sampled_from(["true", "false", "null"]).map(Written),
+    lambda inner: st.lists(inner, max_size=4) | st.lists(st.tuples(strings | st.just(Written('"a.b"')), inner), max_size=4).map(tuple),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts, st.sampled_from(["", " ", "\n\t", " \r\n"]))
+def test_pairs_rebuild_every_scalar_of_any_document_and_the_document_stays_as_it_is(value: Any, space: str) -> None:
+    text = written(value, space)
+    (block,) = converted(text.encode(), "a.json")
+    assert block.columns["document"].values == [text.encode()]
+    found = [(keys_of(key) if key or not isinstance(value, Written) else (), text, kind) for _, key, text, kind in pairs(block)]
+    assert found == list(paths(value))
 
 
 @pytest.mark.parametrize(
@@ -163,3 +222,51 @@ def test_long_keys_over_many_values_are_refused_and_leave_no_pair(monkeypatch: p
     fault, block = converted(f'{wide}\n{{"b": 2}}\n'.encode(), "a.jsonl")
     assert fault.reason.startswith("line 1: too large")
     assert pairs(block) == [(0, "b", b"2", "integer")]
+
+
+def depth(value: Any) -> int:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if children is None else 1 + max(map(depth, children), default=0)
+
+
+def size(value: Any) -> int:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(size, children))
+
+
+awkward = st.recursive(
+    st.none() | st.text('[]{},"\\a', max_size=6), lambda inner: st.lists(inner) | st.dictionaries(st.text('[{"\\', max_size=3), inner)
+)
+
+
+@given(awkward, st.integers(1, 6))
+def test_levels_are_counted_outside_of_strings(value: Any, limit: int) -> None:
+    data, limits = json.dumps(value).encode(), Limits(json_depth=limit)
+    if depth(value) <= limit:
+        assert len(converted(data, "a.json", limits=limits)) == 1
+    else:
+        with pytest.raises(MemberError, match=rf"found more levels than {limit} \(limits.json_depth\)"):
+            converted(data, "a.json", limits=limits)
+
+
+@given(awkward)
+def test_values_are_counted_outside_of_strings(value: Any) -> None:
+    data, enough = json.dumps(value).encode(), 2 * size(value)
+    assert len(converted(data, "a.json", limits=Limits(json_values=enough))) == 1
+    if size(value) > 1:
+        with pytest.raises(MemberError, match=r"values \(limits.json_values\)"):
+            converted(data, "a.json", limits=Limits(json_values=size(value) - 1))
+
+
+def test_limits_hold_across_the_pieces_in_which_a_document_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_STEP", 3)
+    data = b'[["[[[[[", "\\"[[[["], [[[1, 2, 3]]]]'
+    assert len(converted(data, "a.json", limits=Limits(json_depth=4))) == 1
+    for limits in (Limits(json_depth=3), Limits(json_values=8)):
+        with pytest.raises(MemberError, match=r"limits\.json"):
+            converted(data, "a.json", limits=limits)
+
+
+def test_a_line_beyond_the_limits_of_a_document_is_a_fault() -> None:
+    faults = [part for part in converted(b"[[1]]\n[[[1]]]\n", "a.jsonl", limits=Limits(json_depth=2)) if isinstance(part, Fault)]
+    assert [fault.reason for fault in faults] == ["line 2: nested too deeply: found more levels than 2 (limits.json_depth)"]

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from h5dat_lib.config import ImageOptions, Limits, MediumOptions, Resize
 from h5dat_lib.convert.image import decode, probe
 from h5dat_lib.errors import MemberError
+from tests.convert.conftest import converted
 
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif", "WEBP": ".webp"}
 
@@ -87,7 +88,7 @@ def test_pixels_and_description_are_pillows(convert, kind: str, mode: str, how: 
     assert block.columns["format"].values == [kind.encode()]
     assert block.columns["mode"].values == [Image.open(io.BytesIO(data)).mode.encode()]
     assert block.columns["orientation"].values == [1]
-    assert probe(data, ImageOptions()) == (expected.shape, pixels.dtype.str)
+    assert probe(data, ImageOptions(), Limits()) == (expected.shape, pixels.dtype.str)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -97,7 +98,7 @@ def test_exif_orientation_is_applied_and_recorded(convert, kind: str, orientatio
     (block,) = convert(data, "a" + SUFFIX[kind])
     np.testing.assert_array_equal(block.columns["pixels"].values[0], reference(data))
     assert block.columns["orientation"].values == [orientation]
-    assert probe(data, ImageOptions())[0] == reference(data).shape
+    assert probe(data, ImageOptions(), Limits())[0] == reference(data).shape
 
 
 def test_orientation_in_xmp_counts_as_pillow_counts_it(convert) -> None:
@@ -165,7 +166,7 @@ def test_16_bit_becomes_8_bit_when_a_colour_is_asked_for(convert) -> None:
         (pixels,) = convert(data, "a.png", MediumOptions(image=ImageOptions(color=color)))[0].columns["pixels"].values
         assert pixels.shape == (23, 37, channels)
         assert all(np.array_equal(pixels[:, :, channel], deep // 256) for channel in range(channels))
-        assert probe(data, ImageOptions(color=color)) == (pixels.shape, "|u1")
+        assert probe(data, ImageOptions(color=color), Limits()) == (pixels.shape, "|u1")
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "linear", "area", "cubic", "lanczos"])
@@ -177,7 +178,7 @@ def test_resizing_gives_the_size_and_keeps_the_dtype(convert, interpolation: str
     (pixels,) = convert(data, "a.tif", MediumOptions(image=options))[0].columns["pixels"].values
     assert pixels.shape[:2] == shape
     assert pixels.dtype == reference(data).dtype
-    assert probe(data, options) == (pixels.shape, pixels.dtype.str)
+    assert probe(data, options, Limits()) == (pixels.shape, pixels.dtype.str)
 
 
 @pytest.mark.parametrize("mode", ["fit", "fill", "pad"])
@@ -280,3 +281,11 @@ def test_an_orientation_behind_the_pixels_of_a_png_is_found(convert) -> None:
     (block,) = convert(late, "a.png", MediumOptions(image=ImageOptions(storage="encoded")))
     assert [block.columns[name].values[0] for name in ("height", "width")] == [37, 23]
     np.testing.assert_array_equal(decode(late, ImageOptions()), reference(late))
+
+
+def test_a_picture_of_more_frames_than_allowed_is_a_member_error() -> None:
+    file = io.BytesIO()
+    Image.new("L", (4, 4), 0).save(file, "GIF", save_all=True, append_images=[Image.new("L", (4, 4), n) for n in (1, 2)])
+    assert len(converted(file.getvalue(), "a.gif", limits=Limits(frames=3))) == 1
+    with pytest.raises(MemberError, match=r"found more than 2 frames \(limits.frames\)"):
+        converted(file.getvalue(), "a.gif", limits=Limits(frames=2))

@@ -39,7 +39,7 @@ def test_ingest_as_json_has_the_documented_keys(h5dat: Run, tmp_path: Path, thre
     ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads, "--json")
     report = json.loads(ran.out)
     assert {"members": 4, "rows": 4, "rejects": 1}.items() <= report.items()
-    assert set(report) == {"output", "run", "members", "rows", "rejects", "bytes", "batches", "skipped", "seconds", "damaged"}
+    assert set(report) == {"output", "run", "members", "rows", "rejects", "bytes", "batches", "skipped", "duplicates", "seconds", "damaged", "changed"}
     assert ran.err == ""
 
 
@@ -140,9 +140,8 @@ def _start(folder: Path, *words: str, **options: object) -> subprocess.Popen[byt
 
 def test_ctrl_c_leaves_a_readable_output_and_says_how_to_go_on(tmp_path: Path, h5dat: Run) -> None:
     process = _start(tmp_path, "--direct", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    partial = tmp_path / ".out.h5.partial"
-    deadline = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size > 1_000_000) and time.monotonic() < deadline:
+    output, deadline = tmp_path / "out.h5", time.monotonic() + 60
+    while not (output.exists() and output.stat().st_size > 1_000_000) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     out, err = process.communicate(timeout=60)
@@ -175,3 +174,45 @@ def test_a_terminal_sees_a_live_bar(tmp_path: Path) -> None:
     text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen).decode()
     assert "of 120 members" in text and "MB/s" in text and "0 rejects" in text
     assert "120 members -> 120 rows" in text
+
+
+def test_the_same_ingest_again_says_so_in_one_line(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    words = ("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    h5dat(*words)
+    again = h5dat(*words)
+    assert again.code == 0 and again.out == f"{tmp_path / 'out.h5'}: nothing to do, all 4 members are in already\n"
+
+
+def test_another_configuration_is_refused_in_one_line(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    words = ("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c")
+    h5dat(*words, threads)
+    (tmp_path / "other.json").write_text(json.dumps({**json.loads(threads.read_text()), "image": {"color": "L"}}))
+    ran = h5dat(*words, tmp_path / "other.json")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and 'image.color: "keep" in the file, "L" now' in ran.err
+    assert h5dat(*words, tmp_path / "other.json", "--new-run").code == 0
+    assert h5dat(*words, tmp_path / "other.json", "--restart").code == 0
+
+
+def test_retry_brings_in_what_a_limit_kept_out(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    (tmp_path / "low.json").write_text(json.dumps({**json.loads(threads.read_text()), "limits": {"pixels": 1}}))
+    h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", tmp_path / "low.json")
+    before = len(json.loads(h5dat("rejects", tmp_path / "out.h5", "--json").out))
+    ran = h5dat("retry", tmp_path / "out.h5", "-c", threads, "--direct", "--json")
+    report = json.loads(ran.out)
+    assert ran.code == 0 and report["rows"] > 0
+    assert len(json.loads(h5dat("rejects", tmp_path / "out.h5", "--json").out)) == before - report["members"] + report["rejects"]
+    assert "no rejects" not in h5dat("rejects", tmp_path / "out.h5").out
+    assert h5dat("verify", tmp_path / "out.h5").code == 0
+
+
+def test_recover_says_whether_there_was_something_to_take_back(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    output = tmp_path / "out.h5"
+    h5dat("ingest", archive, "-o", output, "--direct", "-c", threads)
+    before = output.read_bytes()
+    assert h5dat("recover", output).out == f"{output}: nothing to recover\n"
+    code = "import os, sys; from pathlib import Path; from h5dat_lib.journal import JournaledFile; f = JournaledFile(Path(sys.argv[1]));"
+    subprocess.run([sys.executable, "-c", code + "f.write(bytes(9000)); os.kill(os.getpid(), 9)", str(output)], cwd=ROOT, check=False)
+    assert output.read_bytes() != before
+    assert h5dat("recover", output).out == f"{output}: taken back to the last commit\n"
+    assert output.read_bytes() == before
+    assert h5dat("recover", tmp_path / "none.h5").code == 2

@@ -19,6 +19,7 @@ import pytest
 
 import h5dat_lib
 from tests.conftest import config, make_zip, picture
+from tests.poison.killers import REASONS, assert_only_killers_are_rejected, poisoned, texts
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -117,6 +118,20 @@ def test_a_run_through_prefect_gives_what_a_direct_one_gives_and_is_seen_on_the_
     assert any(message.startswith("committed batches 0-") for message in logs)
 
 
+def test_members_that_kill_their_workers_are_rejected_and_the_pool_comes_back(server: Server, tmp_path: Path) -> None:
+    killers = [name for name in REASONS if name != "hang"]
+    names = ["a", "hang", *(name for killer in killers for name in (killer, f"behind-{killer}"))]
+    (tmp_path / "tight.json").write_text('{"workers": 2, "limits": {"member_seconds": 3, "member_memory": 268435456}}')
+    words = ["ingest", make_zip(tmp_path / "a.zip", texts(*names)), "-o", tmp_path / "out.h5", "-c", tmp_path / "tight.json", "--quiet"]
+    ran = _h5dat(server.environment | poisoned(), *words)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", ""), ran
+    assert_only_killers_are_rejected(tmp_path / "out.h5", names)
+    run = server.run_of(tmp_path / "out.h5")
+    assert run["state_type"] == "COMPLETED"
+    [lost] = [task for task in server.of_run("task_runs", run, 2) if task["name"] == "batch 0-0"]
+    assert (lost["state_type"], lost["state"]["message"].split(";")[0]) == ("CRASHED", "its worker process has ended")
+
+
 def test_a_failed_run_is_failed_on_the_server_and_one_line_here(server: Server, tmp_path: Path, archive: Path) -> None:
     (tmp_path / "strict.json").write_text('{"max_rejects": 0, "task_runner": "threads"}')
     ran = _h5dat(server.environment, "ingest", archive, "-o", tmp_path / "out.h5", "-c", tmp_path / "strict.json")
@@ -176,9 +191,8 @@ def _started(environment: dict[str, str], tmp_path: Path) -> subprocess.Popen[by
     words = ["ingest", archive, "-o", tmp_path / "out.h5", "-c", tmp_path / "small.json"]
     command = [sys.executable, "-m", "flows.cli", *map(str, words)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    partial = tmp_path / ".out.h5.partial"
-    deadline = time.monotonic() + 120
-    while not (partial.exists() and partial.stat().st_size > 1_000_000) and time.monotonic() < deadline:
+    output, deadline = tmp_path / "out.h5", time.monotonic() + 120
+    while not (output.exists() and output.stat().st_size > 1_000_000) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.02)
     return process
@@ -196,13 +210,18 @@ def test_ctrl_c_ends_the_flow_and_leaves_a_readable_output(server: Server, tmp_p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux' own")
-def test_a_killed_flow_leaves_no_worker_and_no_server(tmp_path: Path) -> None:
+def test_a_killed_flow_leaves_no_worker_and_no_server_and_the_next_goes_on_at_once(tmp_path: Path) -> None:
     process = _started(_environment(tmp_path / "home"), tmp_path)
     assert len(_processes_with(tmp_path / "home")) >= 4  # flow, server, two workers
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    for _ in range(100):
-        if not _processes_with(tmp_path / "home"):
-            return
+    deadline = time.monotonic() + 10
+    while left := _processes_with(tmp_path / "home"):
+        assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.1)
-    pytest.fail(f"still there: {_processes_with(tmp_path / 'home')}")
+    started = time.monotonic()
+    subprocess.run(process.args, env=_environment(tmp_path / "home"), capture_output=True, check=True, timeout=120)
+    assert time.monotonic() - started < 50, "waited for the lease of the killed run, which is 60 s"
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        members = [file["images"].origin(row).member for row in range(len(file["images"]))]
+        assert members == sorted(members) and len(set(members)) == 150

@@ -1,0 +1,81 @@
+"""A picture's bytes in, the number of its frames out: counted by the records that a file has of them, none is decoded.
+
+Facts of formats: TIFF 6.0, section 2; BigTIFF as libtiff describes it; GIF89a, sections 18 to 26; the WebP container
+specification, "Animation"; PNG third edition, 11.3.6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Literal
+
+from h5dat_lib.errors import MemberError
+
+__all__ = ["count"]
+
+_EXTENSION, _IMAGE = 0x21, 0x2C
+
+
+def count(data: bytes, kind: str, most: int) -> int:
+    """Frames of an animation or directories of a TIFF, counted up to ``most + 1``; 1 for formats that have but one.
+
+    Raises MemberError when the directories of a TIFF go round in a circle.
+    """
+    frames = _FRAMES.get(kind)
+    return sum(1 for _ in islice(frames(data), most + 1)) if frames else 1
+
+
+def _tiff(data: bytes) -> Iterator[None]:
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    big = 43 in data[2:4]
+    pointer_bytes, count_bytes, entry_bytes = (8, 8, 20) if big else (4, 2, 12)
+    at = 8 if big else 4
+    seen: set[int] = set()
+    while 0 < (directory := int.from_bytes(data[at : at + pointer_bytes], order)) < len(data):
+        if directory in seen:
+            raise MemberError(f"damaged: found TIFF directories that lead back to the one at byte {directory}, expected a last one")
+        seen.add(directory)
+        yield
+        entries = int.from_bytes(data[directory : directory + count_bytes], order)
+        at = directory + count_bytes + entries * entry_bytes
+
+
+def _gif(data: bytes) -> Iterator[None]:
+    at = 13 + _color_table_bytes(data[10:11])
+    while at < len(data) and (block := data[at]) in (_EXTENSION, _IMAGE):
+        if block == _IMAGE:
+            yield
+            at += 11 + _color_table_bytes(data[at + 9 : at + 10])
+        else:
+            at += 2
+        while at < len(data) and (size := data[at]):
+            at += 1 + size
+        at += 1
+
+
+def _color_table_bytes(packed: bytes) -> int:
+    """Bytes of the table that the packed field announces."""
+    return 3 << (packed[0] % 8 + 1) if packed and packed[0] & 0x80 else 0
+
+
+def _webp(data: bytes) -> Iterator[None]:
+    at = 12
+    while len(name := data[at : at + 4]) == 4:
+        if name == b"ANMF":
+            yield
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+
+
+def _png(data: bytes) -> Iterator[None]:
+    """What the animation control chunk announces; it comes before the pixels."""
+    at = 8
+    while (name := data[at + 4 : at + 8]) not in (b"", b"IDAT"):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if name == b"acTL":
+            yield from (None for _ in range(int.from_bytes(data[at + 8 : at + 12], "big")))
+        at += 12 + size
+
+
+_FRAMES: dict[str, Callable[[bytes], Iterator[None]]] = {"TIFF": _tiff, "GIF": _gif, "WEBP": _webp, "PNG": _png}

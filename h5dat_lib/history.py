@@ -1,0 +1,170 @@
+"""What an output holds already, as far as the next run needs to know: its archives, how far each came in, and with which configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from h5dat_lib.columns import Array
+from h5dat_lib.config import RUN_ONLY, Config
+from h5dat_lib.layout import PixelLayout
+from h5dat_lib.lineage import BATCHES, MEMBERS, REJECTS
+from h5dat_lib.read import File, Table
+from h5dat_lib.read import open as open_file
+
+__all__ = ["History", "KnownArchive", "Rejected", "history", "member_hashes", "rejected"]
+
+_STEP = 1 << 16
+"""Members that are read at a time."""
+
+
+@dataclass(frozen=True)
+class KnownArchive:
+    """An archive that has come in: ``members`` of it, counted from its first, are in or rejected; all when it is ``complete``.
+    ``batches`` is one more than the number of the last batch.
+
+    ``fingerprint`` and ``config_digest`` together are its identity. ``sha256`` is "" for a folder and for one that is not complete.
+    """
+
+    uri: str
+    size: int
+    sha256: str
+    fingerprint: str
+    config_digest: str
+    members: int
+    batches: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything of an output that decides what the next run does. ``configurations`` holds the JSON of each by its digest.
+
+    ``killed`` are the rows of runs that have not recorded their end.
+    """
+
+    archives: tuple[KnownArchive, ...] = ()
+    configurations: Mapping[str, str] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    layouts: Mapping[str, PixelLayout] = field(default_factory=dict)
+    killed: tuple[int, ...] = ()
+
+    def find(self, fingerprint: str, config_digest: str) -> KnownArchive | None:
+        """The archive of this identity; what several runs brought in of it counts together."""
+        found = [known for known in self.archives if (known.fingerprint, known.config_digest) == (fingerprint, config_digest)]
+        if not found:
+            return None
+        members, batches = sum(known.members for known in found), max(known.batches for known in found)
+        return replace(found[-1], members=members, batches=batches, complete=any(known.complete for known in found))
+
+    def differences(self, config: Config) -> list[str]:
+        """Settings that decide the content and are not as in any run before, a line each; none when one was the same."""
+        if not self.configurations or config.digest() in self.configurations:
+            return []
+        last = json.loads(list(self.configurations.values())[-1])
+        now = json.loads(config.to_json())
+        return list(_differences("", {key: last.get(key) for key in now if key not in RUN_ONLY}, now))
+
+
+def history(path: Path) -> History:
+    """The history of an output. Raises FormatError when the file is not H5DAT's, or damaged where its lineage lies."""
+    with open_file(path) as file:
+        return History(
+            tuple(_archives(file)),
+            {run["config_digest"]: run["configuration"] for run in file.runs()},
+            frozenset(file[BATCHES]["key"][:]) if BATCHES in file.hdf5 else frozenset(),
+            {name: layout for name in file.classes if (layout := _layout(file.hdf5, name))},
+            tuple(row for row, run in enumerate(file.runs()) if run["status"] == "running"),
+        )
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What of an archive was rejected as a whole and has not come in since: rows of rejects, by member path.
+
+    ``row`` is that of the archive in its table.
+    """
+
+    row: int
+    archive: KnownArchive
+    members: Mapping[str, Sequence[int]]
+
+
+def rejected(path: Path) -> list[Rejected]:
+    """The rejected members of an output that may be tried again, by archive; records of members that are in are not among them."""
+    with open_file(path) as file:
+        if REJECTS not in file.hdf5:
+            return []
+        found: dict[tuple[int, str], list[int]] = {}
+        first_rows = _first_rows(file)
+        for row, (archive, member) in enumerate(_values(file[REJECTS], "archive", "path")):
+            found.setdefault((first_rows[archive], member), []).append(row)
+        for archive, member in _values(file[MEMBERS], "archive", "path"):
+            found.pop((first_rows[archive], member), None)
+        known = list(_archives(file))
+    by_archive: dict[int, dict[str, list[int]]] = {}
+    for (archive, member), rows in found.items():
+        if member:  # without one it is the archive itself that was found damaged
+            by_archive.setdefault(archive, {})[member] = rows
+    return [Rejected(row, known[row], members) for row, members in by_archive.items()]
+
+
+def _first_rows(file: File) -> list[int]:
+    """For each row of the archives table, the row by which the archive came in: its own, but for a retry."""
+    return [row if archive["retry_of"] is None else int(archive["retry_of"]) for row, archive in enumerate(file.archives())]
+
+
+def _values(table: Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+    for first in range(0, len(table), _STEP):
+        rows = slice(first, first + _STEP)
+        yield from zip(*(table[name][rows] for name in columns), strict=True)
+
+
+def member_hashes(path: Path, without: Collection[str]) -> Iterator[Array]:
+    """SHA-256s (n,) S64 of the members in an output, but those of the archives with the fingerprints in ``without``."""
+    with open_file(path) as file:
+        if MEMBERS not in file.hdf5:
+            return
+        left_out = [row for row, archive in enumerate(file.archives()) if archive["fingerprint"] in without]
+        members = file.hdf5[MEMBERS]
+        for first in range(0, len(members["sha256"]), _STEP):
+            rows = slice(first, first + _STEP)
+            yield members["sha256"][rows].astype("S64")[~np.isin(members["archive"][rows], left_out)]
+
+
+def _archives(file: File) -> Iterator[KnownArchive]:
+    archives = file.archives()
+    if not archives:
+        return
+    batches = file[BATCHES]
+    of_archive = batches["archive"][:].astype("i8")
+    members = np.bincount(of_archive, batches["members"][:], len(archives))
+    numbers = np.zeros(len(archives), "u8")
+    np.maximum.at(numbers, of_archive, batches["number"][:] + 1)
+    for archive, count, number in zip(archives, members.tolist(), numbers.tolist(), strict=True):
+        given = {name: archive[name] for name in ("uri", "size", "sha256", "fingerprint", "config_digest")}
+        yield KnownArchive(**given, members=int(count), batches=number, complete=bool(archive["complete"]))
+
+
+def _layout(file: h5py.File, name: str) -> PixelLayout | None:
+    """The pixel layout of a class that is in the file; None when it holds no decoded pictures."""
+    pixels = file.get(f"{name}/pixels")
+    layout = pixels.attrs.get("layout") if pixels is not None else None
+    if layout == "dense":
+        size = int(np.prod(pixels.chunks)) * pixels.dtype.itemsize
+        return PixelLayout(size, pixels.shape[1:], pixels.dtype.str)
+    return PixelLayout(pixels["values"].chunks[0]) if layout == "ragged" else None
+
+
+def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before:
+            yield from _differences(f"{name}.{key}".lstrip("."), before.get(key), now.get(key))
+    elif before != now:
+        yield f"{name}: {json.dumps(before)} in the file, {json.dumps(now)} now"
