@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 UV ?= uv
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench lock clean
+.PHONY: help setup demo test bench torture lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: setup ## lint, format, types, tests: what CI runs
 
 bench: setup ## time and memory; not part of the tests
 	$(BIN)/python -m tests.benchmarks
+
+torture: setup ## cut, kill and starve ingests thousands of times; 40 minutes, not part of the tests
+	$(BIN)/python -m tests.torture
 
 # One version of each package for all supported Pythons and systems (fewest), so that the tried set is the installed set.
 lock: ## resolve requirements.lock anew from pyproject.toml; keeps pinned versions where they still fit (needs uv)

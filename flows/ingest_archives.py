@@ -45,7 +45,8 @@ def run_prepared(run: Ingest, observe: Observe) -> Report:
     """Runs the flow on an ingest that is prepared already. Raises what the flow raised, and Interrupted when it was stopped."""
     token = _prepared.set((run, observe))
     try:
-        state = ingest_archives(run.uris, str(run.output), run.config, return_state=True)
+        # A prepared ingest runs once; only a flow run that prepares its own can be retried.
+        state = ingest_archives.with_options(retries=0)(run.uris, str(run.output), run.config, return_state=True)
     finally:
         _prepared.reset(token)
     if state.is_cancelled():

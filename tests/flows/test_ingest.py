@@ -225,3 +225,38 @@ def test_a_killed_flow_leaves_no_worker_and_no_server_and_the_next_goes_on_at_on
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         members = [file["images"].origin(row).member for row in range(len(file["images"]))]
         assert members == sorted(members) and len(set(members)) == 150
+
+
+_RETRIED = """
+import sys
+from flows.ingest_archives import ingest_archives
+from h5dat_lib.config import load
+from h5dat_lib.pipeline import Ingest
+from pathlib import Path
+
+plain, calls = Ingest.commit, []
+
+def commit(self, staged):
+    calls.append(len(staged))
+    if len(calls) == 3:
+        raise OSError("the network is away for a moment")
+    return plain(self, staged)
+
+Ingest.commit = commit
+if __name__ == "__main__":
+    report = ingest_archives.with_options(retries=1)([sys.argv[1]], sys.argv[2], load(Path(sys.argv[3])))
+    print(report.skipped, report.rows)
+"""
+
+
+def test_a_retry_by_prefect_goes_on_from_the_last_commit(server: Server, tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "retried.py").write_text(_RETRIED)
+    (tmp_path / "each.json").write_text('{"batch_seconds": 0.01, "commit_seconds": 0, "task_runner": "threads", "workers": 1}')
+    command = [sys.executable, tmp_path / "retried.py", archive, tmp_path / "out.h5", tmp_path / "each.json"]
+    environment = server.environment | {"PREFECT_API_URL": f"{server.url}/api"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran
+    skipped, rows = map(int, ran.stdout.split()[-2:])
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert 0 < skipped and len(file["images"]) == 60 and rows < 61
+        assert [run["status"] for run in file.runs()] == ["failed", "done"]
