@@ -206,7 +206,7 @@ class Config(MediumOptions):
     compression: Compression = Compression()
     """How chunks are compressed."""
     limits: Limits = Limits()
-    """What a member may cost."""
+    """What an archive and a member may cost."""
     duplicate_names: Literal["reject", "keep"] = "reject"
     """Two members of one path in an archive: reject the later ones, or keep each as a row."""
     duplicates: Literal["keep", "skip"] = "keep"

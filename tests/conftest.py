@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,25 @@ def make_zip(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZIP
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, members: Mapping[str, bytes], mode: str = "w:gz") -> Path:
+    """A tar, by the standard library."""
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def make_folder(path: Path, members: Mapping[str, bytes]) -> Path:
+    """A folder of files, with the folders within it that the names ask for."""
+    path.mkdir(exist_ok=True)
+    for name, data in members.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import tarfile
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,7 +21,7 @@ from h5dat_lib.journal import Disk
 from h5dat_lib.pipeline import Ingest
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged, stage
-from tests.conftest import config, make_zip, picture
+from tests.conftest import config, make_folder, make_tar, make_zip, picture
 
 MEMBERS = {
     **{f"pictures/{n:03}.png": picture(seed=n) for n in range(40)},
@@ -33,32 +32,16 @@ MEMBERS = {
 }
 
 
-def _tar(path: Path, mode: str) -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, data in MEMBERS.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def _folder(path: Path) -> Path:
-    for name, data in MEMBERS.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(data)
-    return path
-
-
 ARCHIVES: dict[str, Callable[[Path], Path]] = {
     "zip": lambda folder: make_zip(folder / "a.zip", MEMBERS),
     "stored": lambda folder: make_zip(folder / "a.zip", MEMBERS, zipfile.ZIP_STORED),
     "bzip2": lambda folder: make_zip(folder / "a.zip", MEMBERS, zipfile.ZIP_BZIP2),
     "lzma": lambda folder: make_zip(folder / "a.zip", MEMBERS, zipfile.ZIP_LZMA),
-    "tar": lambda folder: _tar(folder / "a.tar", "w"),
-    "tar.gz": lambda folder: _tar(folder / "a.tar.gz", "w:gz"),
-    "tar.bz2": lambda folder: _tar(folder / "a.tar.bz2", "w:bz2"),
-    "tar.xz": lambda folder: _tar(folder / "a.tar.xz", "w:xz"),
-    "folder": lambda folder: _folder(folder / "a"),
+    "tar": lambda folder: make_tar(folder / "a.tar", MEMBERS, "w"),
+    "tar.gz": lambda folder: make_tar(folder / "a.tar.gz", MEMBERS, "w:gz"),
+    "tar.bz2": lambda folder: make_tar(folder / "a.tar.bz2", MEMBERS, "w:bz2"),
+    "tar.xz": lambda folder: make_tar(folder / "a.tar.xz", MEMBERS, "w:xz"),
+    "folder": lambda folder: make_folder(folder / "a", MEMBERS),
 }
 
 
@@ -179,7 +162,7 @@ def test_the_same_archive_again_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_an_output_within_the_folder_that_is_read_is_no_member_of_it(tmp_path: Path) -> None:
-    folder = _folder(tmp_path / "a")
+    folder = make_folder(tmp_path / "a", MEMBERS)
     report = h5dat_lib.ingest(folder, folder / "out.h5", config())
     assert (report.members, report.rejects) == (len(MEMBERS), 0)
     again = h5dat_lib.ingest(folder, folder / "out.h5", config())

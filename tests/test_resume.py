@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import tarfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,7 +20,7 @@ from h5dat_lib.lock import WorkFolder
 from h5dat_lib.pipeline import Ingest, Start
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged, stage
-from tests.conftest import config, make_zip, picture
+from tests.conftest import config, make_folder, make_tar, make_zip, picture
 
 MEMBERS = {f"{n:04}.txt": f"text {n}".encode() for n in range(600)}
 SMALL = {"batch_seconds": 0.02, "workers": 1, "commit_seconds": 0}
@@ -49,23 +47,7 @@ class _Worker:
         return future
 
 
-def _tar_gz(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def _folder(path: Path, members: dict[str, bytes]) -> Path:
-    path.mkdir()
-    for name, data in members.items():
-        (path / name).write_bytes(data)
-    return path
-
-
-KINDS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {"a.zip": make_zip, "a.tar.gz": _tar_gz, "a": _folder}
+KINDS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {"a.zip": make_zip, "a.tar.gz": make_tar, "a": make_folder}
 
 
 def _texts(output: Path) -> list[str]:
@@ -92,11 +74,12 @@ def test_what_was_committed_is_not_converted_again_and_what_was_staged_is_used(t
     assert not h5dat_lib.verify(output).mismatches
 
 
-def test_a_run_that_was_killed_is_recorded_as_such_by_the_next(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_is_recorded_as_such_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, output = make_zip(tmp_path / "a.zip", MEMBERS), tmp_path / "out.h5"
-    with pytest.raises(_Dies), Ingest(archive, output, config(**SMALL)) as run:
-        run._end = lambda status: None  # type: ignore[method-assign]
-        run.run(_Worker(6), run.commit)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ingest, "_end", lambda run, status: None)
+        with pytest.raises(_Dies), Ingest(archive, output, config(**SMALL)) as run:
+            run.run(_Worker(6), run.commit)
     h5dat_lib.ingest(archive, output, config(**SMALL))
     with h5dat_lib.open(output) as file:
         assert [run["status"] for run in file.runs()] == ["killed", "done"]

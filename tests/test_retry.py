@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 import h5dat_lib
 from h5dat_lib.config import Config
 from h5dat_lib.errors import InputError, OutputError
-from tests.conftest import config, make_zip, picture
+from tests.conftest import config, make_tar, make_zip, picture
 
 MEMBERS = {
     "small.png": picture(seed=1),
@@ -36,12 +34,7 @@ def _rejects(path: Path) -> dict[str, str]:
 def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "zip":
         return make_zip(tmp_path / "a.zip", MEMBERS)
-    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
-        for name, data in MEMBERS.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return tmp_path / "a.tar.gz"
+    return make_tar(tmp_path / "a.tar.gz", MEMBERS)
 
 
 def test_what_a_higher_limit_lets_in_becomes_rows_and_is_a_reject_no_longer(tmp_path: Path, archive: Path) -> None:
