@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 UV ?= uv
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench torture lock clean
+.PHONY: help setup demo test bench torture fuzz corpora lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ test: setup ## lint, format, types, tests: what CI runs
 
 bench: setup ## time and memory; not part of the tests
 	$(BIN)/python -m tests.benchmarks
+
+fuzz: setup ## mutated archives, members, staged files and outputs, for ten minutes (Linux)
+	$(BIN)/python -m tests.fuzz
+
+corpora: setup ## the test files of other projects, as far as they are there (Linux)
+	$(BIN)/python -m tests.corpora --pixels
 
 torture: setup ## cut, kill and starve ingests thousands of times; 40 minutes, not part of the tests
 	$(BIN)/python -m tests.torture

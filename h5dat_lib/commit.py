@@ -69,6 +69,7 @@ class Output:
         self._restart = restart
         self._folder = WorkFolder(path, config.work_dir, wait)
         self._rows: dict[str, int] = {}
+        self._taken_back = True
 
     def __enter__(self) -> Output:
         if self.path.is_dir():
@@ -102,7 +103,7 @@ class Output:
     @property
     def own_paths(self) -> frozenset[str]:
         """Real paths of the output and of what it is made with: no members of a folder that they lie in."""
-        return frozenset(os.path.realpath(path) for path in (self.path, journal_of(self.path), self.folder))
+        return frozenset(os.path.realpath(path) for path in (self.path, journal_of(self.path), self.folder, self._folder.lock))
 
     def _read_existing(self) -> None:
         if not os.access(self.path, os.W_OK):
@@ -165,33 +166,44 @@ class Output:
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
         """The one place where HDF5 is opened for writing. What is written between opening and closing is one unit."""
+        self._refuse_unknown()
         rows = dict(self._rows)
         try:
-            with self._journaled() as file:
-                writer = Writer(file, self._config.compression, self.layouts)
+            with self._journaled() as writer:
                 yield writer
                 writer.flush()
         except BaseException as exc:
             self._rows = rows
             if isinstance(exc, (OSError, RuntimeError)):  # h5py raises either, according to the call in which HDF5 failed
-                raise OutputError(f"{self.path}: {_reason(exc)}; the output is as it was after the last commit") from exc
+                left = "the output is as it was after the last commit" if self._taken_back else f"run `h5dat recover {self.path}`"
+                raise OutputError(f"{self.path}: {_reason(exc)}; {left}") from exc
             raise
 
+    def _refuse_unknown(self) -> None:
+        """After a commit that failed and could not be taken back nobody knows what is in, without reading it again."""
+        if not self._taken_back:
+            raise OutputError(f"{self.path}: a commit that failed could not be taken back; run `h5dat recover {self.path}`")
+
     @contextmanager
-    def _journaled(self) -> Iterator[h5py.File]:
+    def _journaled(self) -> Iterator[Writer]:
         if self._restart:
             self.path.unlink(missing_ok=True)
             self._restart = False
-        journaled, file = JournaledFile(self.path, self._config.reader_seconds), None
+        journaled = JournaledFile(self.path, self._config.reader_seconds)
+        file: h5py.File | None = None
         try:
             file = self._open(journaled)
-            yield file
+            yield Writer(file, self._config.compression, self.layouts, journaled.check)
             file.close()
             journaled.commit()
         except BaseException:
-            journaled.roll_back()
-            if file:
-                file.close()  # HDF5 lets go of it: what it still writes goes nowhere
+            self._taken_back = False
+            try:
+                if file is not None:
+                    file.close()
+            finally:
+                journaled.roll_back()
+            self._taken_back = True
             raise
 
     def _open(self, journaled: JournaledFile) -> h5py.File:

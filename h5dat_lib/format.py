@@ -58,13 +58,19 @@ def check_format(file: h5py.File, path: Path, trusted: bool = False) -> None:
 def table_attributes(table: Any) -> tuple[int, list[str]]:
     """Rows of a table, and the link names of its columns. Raises FormatError when the group does not say them."""
     where = f"{table.file.filename}, {table.name}"
-    try:
-        rows, links = table.attrs.get("rows"), table.attrs.get("columns")
-    except OSError as exc:
-        raise FormatError(f"{where}: found damaged attributes ({exc}), expected rows and columns; make the file anew") from exc
+    rows, links = attribute(table, "rows"), attribute(table, "columns")
     if not isinstance(table, h5py.Group) or not isinstance(rows, np.integer) or rows < 0 or not isinstance(links, np.ndarray):
         raise FormatError(f"{where}: found no table, expected a group with its rows and columns; make the file anew")
     return int(rows), [str(link) for link in links.flat]
+
+
+def attribute(item: Any, name: str, otherwise: Any = None) -> Any:
+    """An attribute of a group or a dataset. Raises FormatError when it cannot be read."""
+    try:
+        return item.attrs.get(name, otherwise)
+    except (OSError, RuntimeError) as exc:  # h5py raises either, according to what is damaged
+        where = f"{item.file.filename}, {item.name}"
+        raise FormatError(f"{where}: found damaged attributes ({exc}), expected them whole; make the file anew") from exc
 
 
 def _small_attribute(file: h5py.File, name: str) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from h5dat_lib.columns import Array
 from h5dat_lib.config import RUN_ONLY, Config
 from h5dat_lib.layout import PixelLayout
-from h5dat_lib.lineage import BATCHES, MEMBERS, REJECTS
+from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read import File, Table
 from h5dat_lib.read import open as open_file
 
@@ -22,6 +22,7 @@ __all__ = ["History", "KnownArchive", "Rejected", "history", "member_hashes", "r
 
 _STEP = 1 << 16
 """Members that are read at a time."""
+_NONE = np.iinfo("u8").max
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,15 @@ class KnownArchive:
 
 @dataclass(frozen=True)
 class History:
-    """Everything of an output that decides what the next run does. ``configurations`` holds the JSON of each by its digest.
+    """Everything of an output that decides what the next run does.
 
-    ``killed`` are the rows of runs that have not recorded their end.
+    ``digests`` are those of all configurations that it was made with, ``configuration`` is the JSON of the last one, "" without a
+    run. ``killed`` are the rows of runs that have not recorded their end.
     """
 
     archives: tuple[KnownArchive, ...] = ()
-    configurations: Mapping[str, str] = field(default_factory=dict)
+    digests: frozenset[str] = frozenset()
+    configuration: str = ""
     keys: frozenset[str] = frozenset()
     layouts: Mapping[str, PixelLayout] = field(default_factory=dict)
     killed: tuple[int, ...] = ()
@@ -65,9 +68,9 @@ class History:
 
     def differences(self, config: Config) -> list[str]:
         """Settings that decide the content and are not as in any run before, a line each; none when one was the same."""
-        if not self.configurations or config.digest() in self.configurations:
+        if not self.digests or config.digest() in self.digests:
             return []
-        last = json.loads(list(self.configurations.values())[-1])
+        last = json.loads(self.configuration)
         now = json.loads(config.to_json())
         return list(_differences("", {key: last.get(key) for key in now if key not in RUN_ONLY}, now))
 
@@ -75,12 +78,16 @@ class History:
 def history(path: Path) -> History:
     """The history of an output. Raises FormatError when the file is not H5DAT's, or damaged where its lineage lies."""
     with open_file(path) as file:
+        if BATCHES not in file.hdf5:
+            return History()
+        runs = file[RUNS]
         return History(
             tuple(_archives(file)),
-            {run["config_digest"]: run["configuration"] for run in file.runs()},
-            frozenset(file[BATCHES]["key"][:]) if BATCHES in file.hdf5 else frozenset(),
+            frozenset(runs["config_digest"][:]),
+            runs["configuration"][len(runs) - 1],
+            frozenset(file[BATCHES]["key"][:]),
             {name: layout for name in file.classes if (layout := _layout(file.hdf5, name))},
-            tuple(row for row, run in enumerate(file.runs()) if run["status"] == "running"),
+            tuple(row for row, status in enumerate(runs["status"][:]) if status == "running"),
         )
 
 
@@ -117,7 +124,8 @@ def rejected(path: Path) -> list[Rejected]:
 
 def _first_rows(file: File) -> list[int]:
     """For each row of the archives table, the row by which the archive came in: its own, but for a retry."""
-    return [row if archive["retry_of"] is None else int(archive["retry_of"]) for row, archive in enumerate(file.archives())]
+    retries = np.ma.filled(file[ARCHIVES]["retry_of"][:], _NONE)
+    return [row if first == _NONE else first for row, first in enumerate(retries.tolist())]
 
 
 def _values(table: Table, *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -131,7 +139,7 @@ def member_hashes(path: Path, without: Collection[str]) -> Iterator[Array]:
     with open_file(path) as file:
         if MEMBERS not in file.hdf5:
             return
-        left_out = [row for row, archive in enumerate(file.archives()) if archive["fingerprint"] in without]
+        left_out = [row for row, fingerprint in enumerate(file[ARCHIVES]["fingerprint"][:]) if fingerprint in without]
         members = file.hdf5[MEMBERS]
         for first in range(0, len(members["sha256"]), _STEP):
             rows = slice(first, first + _STEP)
@@ -139,17 +147,16 @@ def member_hashes(path: Path, without: Collection[str]) -> Iterator[Array]:
 
 
 def _archives(file: File) -> Iterator[KnownArchive]:
-    archives = file.archives()
-    if not archives:
-        return
-    batches = file[BATCHES]
+    table, batches = file[ARCHIVES], file[BATCHES]
     of_archive = batches["archive"][:].astype("i8")
-    members = np.bincount(of_archive, batches["members"][:], len(archives))
-    numbers = np.zeros(len(archives), "u8")
-    np.maximum.at(numbers, of_archive, batches["number"][:] + 1)
-    for archive, count, number in zip(archives, members.tolist(), numbers.tolist(), strict=True):
-        given = {name: archive[name] for name in ("uri", "size", "sha256", "fingerprint", "config_digest")}
-        yield KnownArchive(**given, members=int(count), batches=number, complete=bool(archive["complete"]))
+    members = np.bincount(of_archive, batches["members"][:], len(table)).astype("i8")
+    numbers = np.zeros(len(table), "i8")
+    np.maximum.at(numbers, of_archive, batches["number"][:].astype("i8") + 1)
+    columns = {name: table[name][:] for name in ("uri", "size", "sha256", "fingerprint", "config_digest", "complete")}
+    columns |= {"size": columns["size"].tolist(), "complete": columns["complete"].tolist()}
+    columns |= {"members": members.tolist(), "batches": numbers.tolist()}
+    for values in zip(*columns.values(), strict=True):
+        yield KnownArchive(**dict(zip(columns, values, strict=True)))
 
 
 def _layout(file: h5py.File, name: str) -> PixelLayout | None:

@@ -378,10 +378,14 @@ class JournaledFile(io.RawIOBase):
         self._attempt(self._disk.truncate, self._file, max(size, self._old))
         return size
 
-    def commit(self) -> None:
-        """Makes the transaction part of the file, durably: when this returns it is in, whatever happens."""
+    def check(self) -> None:
+        """Raises the error of a write that failed: what HDF5 still writes is in vain, and takes memory."""
         if self._failure:
             raise self._failure
+
+    def commit(self) -> None:
+        """Makes the transaction part of the file, durably: when this returns it is in, whatever happens."""
+        self.check()
         self._write_held()
         first = bytes(self._held[0])
         self._disk.write(self._file, marked(first) + first[SUPERBLOCK_BYTES:], 0)
@@ -405,16 +409,6 @@ class JournaledFile(io.RawIOBase):
                 _drop(journal_of(self._path), self._disk)
         finally:
             self._release()
-
-    def _give_up(self) -> None:
-        """Takes back what was begun."""
-        if self._journal < 0:
-            self._release()
-        elif self._file < 0:
-            _drop(journal_of(self._path), self._disk)
-            self._release()
-        else:
-            self.roll_back()
 
     def _release(self) -> None:
         """Closes what is open, and by that unlocks the file."""

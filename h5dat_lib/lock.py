@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ STAGED = ".stage"
 
 
 class WorkFolder:
-    """A hidden folder for one output, beside it or in ``parent``; exclusive from entering to leaving.
+    """A hidden folder for one output, beside it or in ``parent``; exclusive from entering to leaving, by a lock beside the output.
 
     It is removed when the run ends well. After one that did not, and after one that was killed, the staged batches in it stay
     for the next. The kernel releases the lock when the process dies. ``wait`` waits for another process that holds it.
@@ -26,7 +26,10 @@ class WorkFolder:
 
     def __init__(self, output: Path, parent: Path | None = None, wait: bool = False) -> None:
         self._output = output
-        self.path = _folder_of(Path(os.path.realpath(output)), parent)
+        real = Path(os.path.realpath(output))
+        self.path = _folder_of(real, parent)
+        # Always beside the output: runs that work in different folders must not both write it.
+        self.lock = real.with_name(f".{real.name}.lock")
         self.took_over = False
         """Whether a run of this machine had it before us, and was killed."""
         self._wait = wait
@@ -34,31 +37,32 @@ class WorkFolder:
 
     def __enter__(self) -> WorkFolder:
         try:
+            self.lock.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._locked()
             self._note_holder()
+            self.path.mkdir(parents=True, exist_ok=True)
             self.clear(keep=STAGED)
         except OSError as exc:
-            raise OutputError(f"{self._output}: cannot be written: {exc.strerror}: {self.path}") from exc
+            raise OutputError(f"{self._output}: cannot be written: {exc.strerror}: {exc.filename or self.path}") from exc
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self.clear(keep=STAGED if kind else ())
-        os.ftruncate(self._descriptor, 0)
-        if not any(entry != self._lock for entry in self.path.iterdir()):
-            shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what was staged stays in it
+            self.path.rmdir()
+        self.lock.unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def clear(self, keep: str | tuple[str, ...] = ()) -> None:
         """Removes what lies in the folder, but files whose names end with ``keep``. Whose lock it is, knows that no one uses them."""
         for entry in self.path.iterdir():
-            if entry != self._lock and not entry.name.endswith(keep):
+            if not entry.name.endswith(keep):
                 entry.unlink(missing_ok=True)  # a worker that is being ended may still remove its own
 
     def _locked(self) -> int:
         """The descriptor of the lock file, once it is ours and still the one that the path names."""
         while True:
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
             except BlockingIOError as exc:
@@ -69,15 +73,11 @@ class WorkFolder:
                 ) from exc
             if self._is_current(descriptor):
                 return descriptor
-            os.close(descriptor)  # the holder before us removed the folder between our open and our lock
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / "lock"
+            os.close(descriptor)  # the holder before us removed the file between our open and our lock
 
     def _is_current(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), self._lock.stat())
+            return os.path.samestat(os.fstat(descriptor), self.lock.stat())
         except FileNotFoundError:
             return False
 

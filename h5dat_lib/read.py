@@ -21,7 +21,8 @@ import numpy as np
 
 from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import PairType, column_name
-from h5dat_lib.format import open_readonly, table_attributes
+from h5dat_lib.errors import FormatError
+from h5dat_lib.format import attribute, open_readonly, table_attributes
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
 
@@ -79,15 +80,22 @@ class File:
         """Names of the classes, each a table."""
         return [name for name, item in self.hdf5.items() if name != LINEAGE and isinstance(item, h5py.Group)]
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a class, or lineage table. Raises FormatError when that cannot be read."""
+        try:
+            return name in self.hdf5 and attribute(self.hdf5[name], "columns") is not None
+        except (KeyError, RuntimeError) as exc:  # h5py raises either, of an object that cannot be opened
+            raise FormatError(f"{self.path}, {name}: found a damaged group ({exc}), expected a table; make the file anew") from exc
+
     def __getitem__(self, name: str) -> Table:
         """The table of a class, or a lineage table such as ``lineage/members``. Raises KeyError when there is none."""
-        if name not in self.hdf5 or "columns" not in self.hdf5[name].attrs:
+        if name not in self:
             raise KeyError(f"{self.path}: no class {name!r}; it has {', '.join(self.classes) or 'none'}")
         return Table(self, name)
 
     def rejects(self) -> Iterator[Reject]:
         """Every member that was not converted, in archive order; without those that have come in since, by a retry."""
-        if REJECTS not in self.hdf5:
+        if REJECTS not in self:
             return
         table = self[REJECTS]
         archives = self[ARCHIVES]["uri"][:]
@@ -107,17 +115,17 @@ class File:
             "classes": [self[name].describe() for name in self.classes],
             "sources": [{key: archive[key] for key in ("uri", "kind", "size", "sha256")} for archive in self.archives()],
             "runs": [{key: run[key] for key in ("run_id", "status", "start", "end", "members", "rows", "rejects")} for run in self.runs()],
-            "members": len(self[MEMBERS]) if MEMBERS in self.hdf5 else 0,
-            "rejects": int(np.count_nonzero(~self[REJECTS]["resolved"][:])) if REJECTS in self.hdf5 else 0,
+            "members": len(self[MEMBERS]) if MEMBERS in self else 0,
+            "rejects": int(np.count_nonzero(~self[REJECTS]["resolved"][:])) if REJECTS in self else 0,
         }
 
     def runs(self) -> list[dict[str, Any]]:
         """What is recorded of each run, oldest first."""
-        return self[RUNS].rows_as_dicts() if RUNS in self.hdf5 else []
+        return self[RUNS].rows_as_dicts() if RUNS in self else []
 
     def archives(self) -> list[dict[str, Any]]:
         """What is recorded of each archive, in the order they came in."""
-        return self[ARCHIVES].rows_as_dicts() if ARCHIVES in self.hdf5 else []
+        return self[ARCHIVES].rows_as_dicts() if ARCHIVES in self else []
 
 
 class Table:
@@ -147,7 +155,7 @@ class Table:
             item = self._group.get(self._links[column])
             if item is None:
                 raise fault(self._group, f"no column {column!r}", "one, as its attribute `columns` says")
-            self._columns[column] = open_column(item, self._group.attrs)
+            self._columns[column] = open_column(item, self._group)
         return self._columns[column]
 
     def __getattr__(self, column: str) -> Column:

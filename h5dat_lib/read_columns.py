@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Protocol
 
 import h5py
@@ -11,6 +11,7 @@ import numpy as np
 
 from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import Array
+from h5dat_lib.format import attribute
 
 
 class Column(Protocol):
@@ -191,7 +192,7 @@ class Ragged(_Ranges):
     def _type(self, name: bytes) -> np.dtype[Any]:
         try:
             return np.dtype(name.decode())
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, SyntaxError) as exc:  # numpy parses it as Python
             raise fault(self._item, f"type {name!r}", "one of numpy's, such as |u1") from exc
 
     def _dtype(self) -> str:
@@ -201,10 +202,10 @@ class Ragged(_Ranges):
 class Encoded(_Ranges):
     """Files kept as they were; a row is decoded when it is read, as the configuration of the run asked for."""
 
-    def __init__(self, item: h5py.Group, layout: str, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, item: h5py.Group, layout: str, table: h5py.Group) -> None:
         super().__init__(item, layout)
-        self._color = attributes.get("color", "keep")
-        self._resize = attributes.get("resize") or "null"
+        self._color = attribute(table, "color", "keep")
+        self._resize = attribute(table, "resize") or "null"
 
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
@@ -226,16 +227,16 @@ class Encoded(_Ranges):
         return "file"
 
 
-def open_column(item: Any, attributes: Mapping[str, Any]) -> Column:
-    """The column behind a dataset or a group; ``attributes`` are those of its table.
+def open_column(item: Any, table: h5py.Group) -> Column:
+    """The column of a table behind a dataset or a group.
 
     Raises FormatError when it is not as docs/format.md has its layout, or has other rows than its table.
     """
-    layout = item.attrs.get("layout", "plain")
+    layout = attribute(item, "layout", "plain")
     if not isinstance(layout, str) or layout not in (*_READERS, "encoded"):
         raise fault(item, f"layout {layout!r}", "one of " + ", ".join((*_READERS, "encoded")))
-    column = Encoded(item, layout, attributes) if layout == "encoded" else _READERS[layout](item, layout)
-    _check_rows(item, int(attributes.get("rows", len(column))), column)
+    column = Encoded(item, layout, table) if layout == "encoded" else _READERS[layout](item, layout)
+    _check_rows(item, int(attribute(table, "rows", len(column))), column)
     return column
 
 

@@ -62,11 +62,10 @@ class Retry(Ingest):
 
 def last_config(output: Path) -> Config:
     """The configuration of an output's last run. Raises ConfigError when this version cannot read it."""
-    configurations = list(history(output).configurations.values())
-    if not configurations:
+    configuration = history(output).configuration
+    if not configuration:
         raise InputError(f"{output}: found no run in it, so there are no rejects to try again")
-    last = configurations[-1]
-    return parse(json.loads(last), f"{output}: configuration of its last run")
+    return parse(json.loads(configuration), f"{output}: configuration of its last run")
 
 
 def _refuse_changed(archive: Archive, known: KnownArchive) -> None:

@@ -191,7 +191,7 @@ class StagedFile:
         """What an index that is not ours makes Python and numpy raise; numpy refuses to take objects from bytes."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SyntaxError) as exc:
             raise self._unusable(f"its index is not as expected ({exc})") from exc
 
     def _index(self) -> list[dict[str, Any]]:
@@ -210,7 +210,7 @@ class StagedFile:
     def _column(self, entry: dict[str, Any], rows: int) -> StagedColumn:
         fields: dict[str, Any] = {key: self._array(value) if isinstance(value, list) else value for key, value in entry.items()}
         found = {key: len(value) for key, value in fields.items() if isinstance(value, np.ndarray) and key != "chunks"}
-        if set(found.values()) != {rows} or ("chunks" in fields and fields["chunks"].dtype != CHUNK):
+        if set(found.values()) != {rows} or ("chunks" in fields and (fields["chunks"].dtype, fields["chunks"].ndim) != (CHUNK, 1)):
             raise ValueError(f"{found} of {rows} rows")
         return StagedScalars(**fields) if "values" in fields else StagedChunks(**fields)
 

@@ -17,6 +17,7 @@ from isal import isal_zlib
 from h5dat_lib.chunked import Rows
 from h5dat_lib.columns import column_name
 from h5dat_lib.errors import FormatError
+from h5dat_lib.format import attribute
 from h5dat_lib.lineage import CHECKSUMS, LINEAGE
 from h5dat_lib.read import File
 from h5dat_lib.read import open as open_file
@@ -74,10 +75,10 @@ def _checked_datasets(file: h5py.File) -> list[str]:
     names: list[str] = []
     try:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    except RuntimeError as exc:
+        in_tables = [name for name in names if not name.startswith(f"{CHECKSUMS}/") and _table(file, name)]
+    except (RuntimeError, KeyError, OSError) as exc:  # h5py raises any of them, according to what is damaged
         raise FormatError(f"{file.filename}: found damaged groups or datasets ({exc}), expected them whole; make the file anew") from exc
     recorded = [name.removeprefix(f"{CHECKSUMS}/") for name in names if name.startswith(f"{CHECKSUMS}/")]
-    in_tables = [name for name in names if not name.startswith(f"{CHECKSUMS}/") and _table(file, name)]
     return list(dict.fromkeys((*in_tables, *recorded)))
 
 
@@ -118,7 +119,7 @@ def _located(file: File, name: str, dataset: Any, row: int, reason: str) -> Mism
         return Mismatch(table, column, 0, 0, "", reason)
     first, last = row, max(min(row + dataset.chunks[0], len(dataset)) - 1, row)
     if part == "values" and "offset" in dataset.parent:
-        all_rows = (0, int(file.hdf5[table].attrs.get("rows", 1)) - 1)
+        all_rows = (0, int(attribute(file.hdf5[table], "rows", 1)) - 1)
         first, last = _unless_damaged(partial(_rows_of_bytes, dataset.parent, first, last), all_rows)
     member = _unless_damaged(partial(_member, file, table, first), "")
     return Mismatch(table, column, first, last, member, reason)

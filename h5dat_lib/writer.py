@@ -6,7 +6,7 @@ recorded beside the lineage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -83,8 +83,10 @@ class Table:
 class Writer:
     """Appends staged batches to an open HDF5 file; `flush` writes what is still held in memory."""
 
-    def __init__(self, file: h5py.File, compression: Compression, layouts: Mapping[str, PixelLayout]) -> None:
+    def __init__(self, file: h5py.File, compression: Compression, layouts: Mapping[str, PixelLayout], check: Callable[[], None]) -> None:
+        """``check`` is called before each chunk, and may raise."""
         self.file = file
+        self._check = check
         self.layouts = layouts
         self._compression = compression
         self._tables: dict[str, Table] = {}
@@ -124,6 +126,7 @@ class Writer:
 
     def write_chunk(self, dataset: h5py.Dataset, number: int, at: tuple[int, ...], data: Any, mask: int, crc: int | None = None) -> None:
         """Writes one finished chunk, the ``number``-th of its dataset in file order, and notes its checksum."""
+        self._check()
         dataset.id.write_direct_chunk(at, data, mask)
         self._checksums.setdefault(dataset.name.lstrip("/"), {})[number] = isal_zlib.crc32(data) if crc is None else crc
 

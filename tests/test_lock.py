@@ -46,24 +46,29 @@ def test_of_a_killed_run_what_was_staged_whole_stays_and_the_rest_is_removed(tmp
     _killed(tmp_path / "out.h5")
     with WorkFolder(tmp_path / "out.h5") as folder:
         assert folder.took_over
-        assert sorted(path.name for path in folder.path.iterdir()) == ["a.stage", "lock"]
+        assert [path.name for path in folder.path.iterdir()] == ["a.stage"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_after_a_run_that_failed_what_was_staged_stays_and_nobody_was_killed(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), WorkFolder(tmp_path / "out.h5") as folder:
-        (folder.path / "a.stage").write_bytes(b"x")
-        (folder.path / "a.plan").write_bytes(b"x")
-        raise KeyError
+    folder = WorkFolder(tmp_path / "out.h5").__enter__()
+    (folder.path / "a.stage").write_bytes(b"x")
+    (folder.path / "a.plan").write_bytes(b"x")
+    folder.__exit__(KeyError, KeyError(), None)
     with WorkFolder(tmp_path / "out.h5") as folder:
         assert not folder.took_over
-        assert sorted(path.name for path in folder.path.iterdir()) == ["a.stage", "lock"]
+        assert [path.name for path in folder.path.iterdir()] == ["a.stage"]
 
 
 def test_a_link_to_an_output_is_the_same_output(tmp_path: Path) -> None:
     (tmp_path / "link.h5").symlink_to(tmp_path / "out.h5")
     with WorkFolder(tmp_path / "out.h5"), pytest.raises(OutputError, match="another ingest"):
         WorkFolder(tmp_path / "link.h5").__enter__()
+
+
+def test_runs_that_work_in_different_folders_exclude_each_other(tmp_path: Path) -> None:
+    with WorkFolder(tmp_path / "out.h5", tmp_path / "one"), pytest.raises(OutputError, match="another ingest"):
+        WorkFolder(tmp_path / "out.h5", tmp_path / "other").__enter__()
 
 
 def test_outputs_of_one_name_may_share_a_folder_to_work_in(tmp_path: Path) -> None:

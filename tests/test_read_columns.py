@@ -93,6 +93,7 @@ LIES: dict[str, Callable[[h5py.File], object]] = {
     "a type of objects": _set("images/pixels/dtype", 2, b"|O"),
     "a type of nothing": _set("images/pixels/dtype", 2, b"\xff\xfe"),
     "a type of other size": _set("images/pixels/dtype", 2, b"<f8"),
+    "a type that is code": _set("images/pixels/dtype", 2, b"01"),
     "a bomb": _bomb,
     "a chunk that is short": _short,
     "fewer offsets": _resized("images/pixels/offset", 3),
@@ -202,6 +203,27 @@ def test_damaged_metadata_is_an_error(output: Path, mark: bytes) -> None:
     output.write_bytes(raw)
     with pytest.raises(FormatError) if damaged else contextlib.nullcontext():
         _read_all(output)
+
+
+def test_a_damaged_string_in_an_attribute_is_an_error(output: Path) -> None:
+    raw = bytearray(output.read_bytes())
+    raw[raw.index(b"ragged\0\0") - 8] -= 1  # the size of the object in its global heap (File Format Specification 3.0, III.E)
+    output.write_bytes(raw)
+    with h5dat_lib.open(output) as file, pytest.raises(FormatError, match=r"out\.h5, /images/pixels: found damaged attributes"):
+        _ = file["images"].pixels
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError])
+def test_a_table_that_hdf5_cannot_open_is_an_error(output: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def broken(group: h5py.Group, name: str) -> bool:
+        raise error("Can't get deprecated info for object")
+
+    with h5dat_lib.open(output) as file:
+        assert "images" in file and "depths" not in file and "lineage" not in file
+        monkeypatch.setattr(h5py.Group, "__contains__", broken)
+        for read in (file.runs, file.archives, lambda: list(file.rejects()), lambda: file["images"]):
+            with pytest.raises(FormatError, match=r"out\.h5, .*: found a damaged group"):
+                read()
 
 
 def test_texts_come_back_in_any_order(output: Path) -> None:

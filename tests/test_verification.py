@@ -10,7 +10,9 @@ import h5py
 import pytest
 
 import h5dat_lib
+from h5dat_lib.errors import FormatError
 from tests.conftest import Ran, config, make_zip, picture
+from tests.fuzz.checksums import lookup3, structures
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +115,14 @@ def test_verify_ends_with_exit_code_1_and_names_the_row(output: Path, h5dat: Cal
         file["images/pixels"][3, 5, 5, 0] ^= 255
     ran = h5dat("verify", output)
     assert ran.code == 1 and "images row 3 (3.png): column pixels: found CRC" in ran.out
+
+
+def test_a_group_whose_attributes_lie_is_a_format_error(output: Path) -> None:
+    data = bytearray(output.read_bytes())
+    name = data.index(b"columns\0")
+    at, size = next((at, size) for at, size in structures(bytes(data)) if at < name < at + size)
+    data[name - 7 : name - 5] = b"\xff\xff"  # the length of an attribute's name (File Format Specification 3.0, IV.A.2.m)
+    data[at + size : at + size + 4] = lookup3(data[at : at + size]).to_bytes(4, "little")
+    output.write_bytes(data)
+    with pytest.raises(FormatError, match="found damaged groups or datasets"):
+        h5dat_lib.verify(output)

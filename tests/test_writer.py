@@ -42,7 +42,7 @@ def written(
     staged = [_staged(folder / f"{number}.stage", blocks, layout, compression) for number, blocks in enumerate(batches)]
     for group in [[one] for one in staged] if transactions else [staged]:
         with h5py.File(path, "r+", libver=("v110", "v110")) as file:
-            writer = Writer(file, compression, {"t": layout})
+            writer = Writer(file, compression, {"t": layout}, lambda: None)
             for one in group:
                 with StagedFile(one) as opened:
                     writer.append(opened, {})
@@ -62,7 +62,7 @@ def _staged(path: Path, blocks: Sequence[Block], layout: PixelLayout, compressio
 
 def read(file: h5py.File, column: str) -> Any:
     """A whole column, as Python values where it has missing ones."""
-    values = open_column(file["t"][column], file["t"].attrs)[:]
+    values = open_column(file["t"][column], file["t"])[:]
     return values.tolist() if isinstance(values, np.ndarray) else values
 
 
@@ -234,7 +234,7 @@ def test_a_column_changes_to_the_type_that_holds_both(
         if kind == "float64":
             found = [None if value is None or np.isnan(value) else value for value in found]
         assert found == expected
-        column = open_column(file["t/x"], {})
+        column = open_column(file["t/x"], file["t"])
         assert kind in (column.layout, column.describe()["dtype"])
         assert len(column) == len(expected) == file["t"].attrs["rows"]
 
@@ -264,10 +264,10 @@ def test_pairs_point_at_their_rows_and_keys_across_batches(tmp_path: Path) -> No
         return Block(len(keys), {"document": Bytes([b"{}"] * len(keys), "text")}, pairs)
 
     with written(tmp_path, [[documents("a", "b"), documents("a")], [documents("b", "c")]]) as file:
-        keys = open_column(file["t/_keys/key"], {})
+        keys = open_column(file["t/_keys/key"], file["t/_keys"])
         assert file["t/_pairs/row"][:].tolist() == [0, 1, 2, 3, 4]
         assert [keys[int(key)] for key in file["t/_pairs/key"][:]] == ["a", "b", "a", "b", "c"]
-        assert open_column(file["t/_pairs/value"], {})[:] == ["A", "B", "A", "B", "C"]
+        assert open_column(file["t/_pairs/value"], file["t/_pairs"])[:] == ["A", "B", "A", "B", "C"]
 
 
 def test_decoded_and_encoded_pictures_do_not_mix(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def to_text(data: bytes, codec: Codec, complete: bool = True) -> str:
     """The text, less a last character that is cut when ``complete`` is False. Raises MemberError that names the first odd byte."""
     try:
         return codecs.getincrementaldecoder(codec.name)().decode(data[codec.bom :], complete)
-    except UnicodeDecodeError as exc:
+    except UnicodeError as exc:
         raise _undecodable(exc, codec, codec.bom) from exc
 
 
@@ -118,6 +118,8 @@ class Utf8(io.RawIOBase):
             self.undecodable = _around(exc.object, exc.start)
             self.ascii = self.ascii and exc.object[: exc.start].isascii()
             raise _undecodable(exc, self._codec, self._at + len(data) - len(exc.object)) from exc
+        except UnicodeError as exc:
+            raise _undecodable(exc, self._codec, 0) from exc
         self.ascii = self.ascii and text.isascii()
         return data if is_utf8 else text.encode()
 
@@ -152,5 +154,7 @@ def _first_odd(data: bytes) -> str:
     return "a NUL character"
 
 
-def _undecodable(exc: UnicodeDecodeError, codec: Codec, start: int) -> MemberError:
+def _undecodable(exc: UnicodeError, codec: Codec, start: int) -> MemberError:
+    if not isinstance(exc, UnicodeDecodeError):  # such as of utf-16, which needs a byte order mark when it is asked for by this name
+        return MemberError(f"not text: {exc}, expected {codec.name}")
     return MemberError(f"not text: found byte 0x{exc.object[exc.start]:02x} at {start + exc.start}, expected {codec.name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import struct
 import threading
 import warnings
@@ -26,6 +27,8 @@ from h5dat_lib.columns import Arrays, Block, Bytes, Column, Scalars
 from h5dat_lib.config import ImageOptions, Limits, MediumOptions, Resize
 from h5dat_lib.convert import frames
 from h5dat_lib.errors import MemberError
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without any, Python prints what it logs into the user's progress bar
 
 Pixels = NDArray[Any]
 Signature = tuple[tuple[int, bytes], ...]

@@ -1,8 +1,11 @@
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -271,6 +274,13 @@ def test_warnings_of_pillow_are_neither_shown_nor_raised(convert) -> None:
         convert(data, "a.tif")
     assert "Skipping tag" not in caught.value.reason
     assert warnings.filters == filters
+
+
+def test_what_pillow_logs_is_not_printed() -> None:
+    data = saved(picture(), "TIFF").replace(struct.pack("<HHII", 277, 3, 1, 3), struct.pack("<HHII", 277, 3, 1, 65535))
+    program = f"from tests.convert.conftest import converted\ntry: converted({data!r}, 'a.tif')\nexcept Exception as exc: print(exc)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert ran.stdout.startswith("cannot be decoded as TIFF") and ran.stderr == ""
 
 
 def test_an_orientation_behind_the_pixels_of_a_png_is_found(convert) -> None:

@@ -270,6 +270,11 @@ def test_more_columns_than_hdf5_should_have_are_a_member_error() -> None:
         read("," * 70_000 + "\n")
 
 
+def test_a_codec_that_needs_a_byte_order_mark_says_so() -> None:
+    with pytest.raises(MemberError, match="does not start with BOM, expected utf-16$"):
+        read("a,b\n1,2\n".encode("utf-16-le"), encoding="utf-16")
+
+
 def test_an_encoding_that_does_not_exist_is_a_member_error() -> None:
     with pytest.raises(MemberError):
         read("a,b\n1,2\n", encoding="none-such")

@@ -62,6 +62,12 @@ def test_binary_data_is_a_member_error(data: bytes) -> None:
         read(data)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_codec_that_needs_a_byte_order_mark_says_so(encoding: str) -> None:
+    with pytest.raises(MemberError, match=f"^not text: .* does not start with BOM, expected {encoding}$"):
+        read("text".encode(f"{encoding}-le"), encoding)
+
+
 def test_bytes_the_given_codec_lacks_are_named() -> None:
     with pytest.raises(MemberError, match="found byte 0x81 at 3, expected cp1252"):
         read(b"abc\x81", "cp1252")
