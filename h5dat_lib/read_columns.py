@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sized
+from itertools import pairwise
 from typing import Any, Protocol
 
 import h5py
@@ -154,16 +155,17 @@ class Text(_Ranges):
         return self._slice(rows)
 
     def _slice(self, rows: slice) -> list[str]:
-        """Rows by one read: their bytes lie in row order."""
+        """Rows by few reads: their bytes lie in row order. What lies between them, up to a chunk for each batch, is left out."""
         offsets, lengths = self._offset[rows], self._length[rows]
         ends, most = offsets + lengths, len(self._values)
         if (lengths > most).any() or (offsets > most).any() or (offsets[1:] < ends[:-1]).any():
             raise fault(self._item, "rows whose bytes overlap or lie outside", f"them in order within {most}")
         if not len(ends):
             return []
-        first = int(offsets[0])
-        data = self._bytes(first, int(ends[-1]) - first).tobytes()
-        return self._decoded(data, zip((offsets - offsets[0]).tolist(), (ends - offsets[0]).tolist(), strict=True))
+        gaps = (np.flatnonzero(offsets[1:] != ends[:-1]) + 1).tolist()
+        runs = pairwise((0, *gaps, len(ends)))
+        data = b"".join(self._bytes(int(offsets[a]), int(ends[b - 1] - offsets[a])).tobytes() for a, b in runs)
+        return self._decoded(data, pairwise([0, *np.cumsum(lengths).tolist()]))
 
     def _decoded(self, data: bytes, places: Iterable[tuple[int, int]]) -> list[str]:
         try:

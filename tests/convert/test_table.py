@@ -271,7 +271,7 @@ def test_more_columns_than_hdf5_should_have_are_a_member_error() -> None:
 
 
 def test_a_codec_that_needs_a_byte_order_mark_says_so() -> None:
-    with pytest.raises(MemberError, match="does not start with BOM, expected utf-16$"):
+    with pytest.raises(MemberError, match=r"does not start with BOM, expected utf-16$"):
         read("a,b\n1,2\n".encode("utf-16-le"), encoding="utf-16")
 
 
