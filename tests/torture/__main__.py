@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from tests.fuzz.targets import TARGETS
 from tests.torture.failures import fail
 from tests.torture.figures import Figures
+from tests.torture.hostile import hostile
 from tests.torture.kills import ARCHIVES, killed
 from tests.torture.points import cut
 from tests.torture.scenarios import SCENARIOS
@@ -46,12 +48,19 @@ def soaked(options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
     yield "soak", soak(options.seed, options.archives)
 
 
+def inputs(options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
+    """Hostile inputs."""
+    for name in TARGETS:
+        yield f"hostile, {name}", hostile(name, options.seed, options.minutes * 60 / len(TARGETS))
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[tuple[str, Figures]]]] = {
     "points": points,
     "failures": failures,
     "kills": kills,
     "prefect": prefect,
     "soak": soaked,
+    "hostile": inputs,
 }
 
 
@@ -88,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=210, help="direct runs to kill (210)")
     parser.add_argument("--prefect-kills", type=int, default=6, help="flow runs to kill (6)")
     parser.add_argument("--archives", type=int, default=200, help="archives to soak (200)")
+    parser.add_argument("--minutes", type=float, default=5, help="for hostile inputs (5)")
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
