@@ -287,7 +287,9 @@ class BytesWriter:
         step = max(_MOVED_CHUNKS // pieces, 1)
         for first in reversed(range(0, rows, step)):
             numbers = range(first * pieces, min(first + step, rows) * pieces)
-            chunks = [dense.id.read_direct_chunk((number // pieces, number % pieces * dense.chunks[1], 0, 0)) for number in numbers]
+            places = [(number // pieces, number % pieces * dense.chunks[1], 0, 0) for number in numbers]
+            # HDF5 2.0 reads the chunk that was written last with mask 0, whatever it has; its index knows better
+            chunks = [(dense.id.get_chunk_info_by_coord(place).filter_mask, dense.id.read_direct_chunk(place)[1]) for place in places]
             dense.resize(first, axis=0)
             for number, (mask, data) in zip(numbers, chunks, strict=True):
                 self._writer.write_chunk(self._values, number, (number * size,), data, mask)

@@ -19,7 +19,7 @@ import numpy as np
 
 from h5dat_lib.columns import Block
 from h5dat_lib.config import Config
-from h5dat_lib.errors import OutputError
+from h5dat_lib.errors import FormatError, OutputError
 from h5dat_lib.format import FORMAT, FORMAT_VERSION
 from h5dat_lib.history import History, history
 from h5dat_lib.journal import JournaledFile, journal_of, recover
@@ -177,6 +177,8 @@ class Output:
             if isinstance(exc, (OSError, RuntimeError)):  # h5py raises either, according to the call in which HDF5 failed
                 left = "the output is as it was after the last commit" if self._taken_back else f"run `h5dat recover {self.path}`"
                 raise OutputError(f"{self.path}: {_reason(exc)}; {left}") from exc
+            if isinstance(exc, (KeyError, UnicodeError)):  # what h5py raises for names that are not there, or no names
+                raise FormatError(f"{self.path}: found a damaged table or column, expected it whole ({exc}); make the file anew") from exc
             raise
 
     def _refuse_unknown(self) -> None:
@@ -196,7 +198,7 @@ class Output:
             yield Writer(file, self._config.compression, self.layouts, journaled.check)
             file.close()
             journaled.commit()
-        except BaseException:
+        except BaseException as exc:
             self._taken_back = False
             try:
                 if file is not None:
@@ -204,6 +206,8 @@ class Output:
             finally:
                 journaled.roll_back()
             self._taken_back = True
+            if isinstance(exc, Exception):
+                journaled.check()  # the disk's own error says more than what came of it
             raise
 
     def _open(self, journaled: JournaledFile) -> h5py.File:

@@ -11,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from h5dat_lib.chunked import Rows
 from h5dat_lib.columns import Array
 from h5dat_lib.config import RUN_ONLY, Config
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
-from h5dat_lib.read import File, Table
+from h5dat_lib.read import File
 from h5dat_lib.read import open as open_file
 
 __all__ = ["History", "KnownArchive", "Rejected", "history", "member_hashes", "rejected"]
@@ -106,13 +107,13 @@ class Rejected:
 def rejected(path: Path) -> list[Rejected]:
     """The rejected members of an output that may be tried again, by archive; records of members that are in are not among them."""
     with open_file(path) as file:
-        if REJECTS not in file.hdf5:
+        if ARCHIVES not in file.hdf5:
             return []
         found: dict[tuple[int, str], list[int]] = {}
         first_rows = _first_rows(file)
-        for row, (archive, member) in enumerate(_values(file[REJECTS], "archive", "path")):
+        for row, (archive, member) in enumerate(_values(file, REJECTS, "archive", "path")):
             found.setdefault((first_rows[archive], member), []).append(row)
-        for archive, member in _values(file[MEMBERS], "archive", "path"):
+        for archive, member in _values(file, MEMBERS, "archive", "path"):
             found.pop((first_rows[archive], member), None)
         known = list(_archives(file))
     by_archive: dict[int, dict[str, list[int]]] = {}
@@ -128,10 +129,14 @@ def _first_rows(file: File) -> list[int]:
     return [row if first == _NONE else first for row, first in enumerate(retries.tolist())]
 
 
-def _values(table: Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+def _values(file: File, name: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Rows of a table that may not be there."""
+    if name not in file.hdf5:
+        return
+    table = file[name]
     for first in range(0, len(table), _STEP):
         rows = slice(first, first + _STEP)
-        yield from zip(*(table[name][rows] for name in columns), strict=True)
+        yield from zip(*(table[column][rows] for column in columns), strict=True)
 
 
 def member_hashes(path: Path, without: Collection[str]) -> Iterator[Array]:
@@ -140,10 +145,10 @@ def member_hashes(path: Path, without: Collection[str]) -> Iterator[Array]:
         if MEMBERS not in file.hdf5:
             return
         left_out = [row for row, fingerprint in enumerate(file[ARCHIVES]["fingerprint"][:]) if fingerprint in without]
-        members = file.hdf5[MEMBERS]
-        for first in range(0, len(members["sha256"]), _STEP):
+        hashes, archives = (Rows(file.hdf5[MEMBERS].get(name)) for name in ("sha256", "archive"))
+        for first in range(0, len(hashes), _STEP):
             rows = slice(first, first + _STEP)
-            yield members["sha256"][rows].astype("S64")[~np.isin(members["archive"][rows], left_out)]
+            yield hashes[rows].astype("S64")[~np.isin(archives[rows], left_out)]
 
 
 def _archives(file: File) -> Iterator[KnownArchive]:

@@ -109,3 +109,12 @@ def test_values_that_are_no_numbers_are_an_error(tmp_path: Path, kind: Any) -> N
         file.create_dataset("x", (10,), kind)
     with h5py.File(tmp_path / "x.h5") as file, pytest.raises(FormatError, match="expected rows of numbers"):
         Rows(file["x"])
+
+
+@pytest.mark.parametrize(("filters", "mask"), [({"compression": "gzip"}, 1), ({"compression": "gzip", "shuffle": True}, 2)])
+def test_a_chunk_that_was_just_stored_without_deflate_is_read_as_it_was_stored(tmp_path: Path, filters: dict[str, Any], mask: int) -> None:
+    values = np.random.default_rng(1).integers(0, 256, 4096).astype("u1")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", (4096,), "u1", chunks=(4096,), maxshape=(None,), **filters)
+        dataset.id.write_direct_chunk((0,), values.tobytes(), mask)
+        assert np.array_equal(Rows(dataset)[:], values)

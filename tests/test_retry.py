@@ -57,6 +57,18 @@ def test_what_a_higher_limit_lets_in_becomes_rows_and_is_a_reject_no_longer(tmp_
     assert h5dat_lib.ingest(archive, output, config()).batches == 0
 
 
+def test_an_output_of_rejects_alone_can_be_tried_again(tmp_path: Path) -> None:
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.png": picture(seed=1)}), tmp_path / "out.h5", _limited(pixels=1))
+    assert h5dat_lib.retry(tmp_path / "out.h5", _limited(pixels=2)).rejects == 1
+    assert h5dat_lib.retry(tmp_path / "out.h5", config()).rows == 1
+    assert _rejects(tmp_path / "out.h5") == {}
+
+
+def test_an_output_without_rejects_has_nothing_to_try_again(tmp_path: Path) -> None:
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.png": picture(seed=1)}), tmp_path / "out.h5", config())
+    assert h5dat_lib.retry(tmp_path / "out.h5").batches == 0
+
+
 def test_without_a_configuration_that_of_the_last_run_is_used(tmp_path: Path, archive: Path) -> None:
     h5dat_lib.ingest(archive, tmp_path / "out.h5", _limited(whole_bytes=4000))
     assert h5dat_lib.retry(tmp_path / "out.h5").rows == 0

@@ -128,6 +128,13 @@ def test_pictures_of_any_shape_and_type_come_back_as_they_were(
     assert h5dat_lib.verify(folder / "t.h5").mismatches == []
 
 
+def test_a_picture_that_does_not_deflate_and_was_written_last_can_be_moved(tmp_path: Path) -> None:
+    noise = [np.random.default_rng(1).integers(0, 256, shape, dtype="u1") for shape in ((8, 8, 3), (9, 8, 3))]
+    blocks = [[block(pixels=Arrays([picture]))] for picture in noise]
+    with written(tmp_path, blocks, pixel_layout([((8, 8, 3), "|u1")], ImageOptions()), Compression(), False) as file:
+        assert all(np.array_equal(described(file["t/pixels"], row), picture) for row, picture in enumerate(noise))
+
+
 @pytest.mark.parametrize("shape", [(6, 8, 3), (700, 300, 3), (1, 1, 1), (513, 512, 1)])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_pictures_of_one_shape_are_a_dense_dataset(tmp_path: Path, shape: tuple[int, ...], compression: Compression) -> None:

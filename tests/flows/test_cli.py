@@ -39,7 +39,8 @@ def test_ingest_as_json_has_the_documented_keys(h5dat: Run, tmp_path: Path, thre
     ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads, "--json")
     report = json.loads(ran.out)
     assert {"members": 4, "rows": 4, "rejects": 1}.items() <= report.items()
-    assert set(report) == {"output", "run", "members", "rows", "rejects", "bytes", "batches", "skipped", "duplicates", "seconds", "damaged", "changed"}
+    counts = {"members", "rows", "rejects", "bytes", "batches", "skipped", "duplicates", "seconds"}
+    assert set(report) == {"output", "run", "damaged", "changed"} | counts
     assert ran.err == ""
 
 
