@@ -1,4 +1,4 @@
-"""One writer an output on this machine: an advisory lock, held by a folder in which the run keeps what it works with."""
+"""One writer an output on this machine: an advisory lock beside it, and a folder in which the run keeps what it works with."""
 
 from __future__ import annotations
 
