@@ -185,11 +185,10 @@ class Ingest:
 
     def _refuse_other_configuration(self) -> None:
         differences = self._output.history.differences(self.config)
-        if differences and not self._start.new_run:
-            raise OutputError(
-                f"{self.output}: was made with another configuration ({'; '.join(differences)}); use that, choose another output, "
-                "or say --new-run to add rows made in another way"
-            )
+        fixed = [line for line in differences if line.startswith("compression.filter")]  # of all chunks of a dataset
+        if fixed or (differences and not self._start.new_run):
+            way = "choose another output" if fixed else "choose another output, or say --new-run to add rows made in another way"
+            raise OutputError(f"{self.output}: was made with another configuration ({'; '.join(fixed or differences)}); use that, {way}")
 
     def _fingerprint(self, archive: Archive) -> str:
         """The archive's fingerprint, or the one under which the same bytes came in: a copy is the same archive."""

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
+from h5dat_lib.chunked import Rows
 from h5dat_lib.column_writers import ColumnWriter, ScalarWriter, changed_column, create_column, open_column
 from h5dat_lib.columns import SCALAR_CHUNK_BYTES
 from h5dat_lib.config import Compression
@@ -160,9 +161,12 @@ class Writer:
         if name not in self.file:
             self.create(name, (), "<u4", (SCALAR_CHUNK_BYTES // 4,), shuffle=False)
         dataset = self.file[name]
-        numbers = np.fromiter(chunks, "<u8", len(chunks))
-        first, last = int(numbers.min()), int(numbers.max()) + 1
-        dataset.resize(max(last, len(dataset)), axis=0)
-        values = dataset[first:last]
-        values[numbers - first] = np.fromiter(chunks.values(), "<u4", len(chunks))
-        dataset[first:last] = values
+        numbers, values = np.fromiter(chunks, "<i8", len(chunks)), np.fromiter(chunks.values(), "<u4", len(chunks))
+        before, step = len(dataset), dataset.chunks[0]
+        dataset.resize(max(int(numbers.max()) + 1, before), axis=0)
+        for first in (np.unique(numbers // step) * step).tolist():
+            held = np.zeros(step, "<u4")
+            held[: max(before - first, 0)] = Rows(dataset)[first : min(first + step, before)]
+            inside = (numbers >= first) & (numbers < first + step)
+            held[numbers[inside] - first] = values[inside]
+            dataset.id.write_direct_chunk((first,), *self.compress(held.tobytes()))
