@@ -269,8 +269,8 @@ class Plan:
                 self._refuse_unknown_file(record)
                 self._start.append(plan.tell())
                 self._cost.append(seconds)
-                self._size.append(max(member.size, 0))
-                self._stored.append(max(member.stored, 0))
+                self._size.append(_counted(member.size))
+                self._stored.append(_counted(member.stored))
                 plan.write(record.to_line())
         reader.close()
         self.planner.forget_names()
@@ -466,6 +466,11 @@ def _spooled_member(spool: SpoolWriter, member: Member, data: BinaryIO) -> Membe
         return spool.add(member, data)
     except MemberError as exc:
         return replace(member, reject=exc.reason)
+
+
+def _counted(size: int) -> int:
+    """A size for sums: nothing when it is not known, and no more than 64 bits hold of what a zip may claim for a member."""
+    return min(max(size, 0), (1 << 63) - 1)
 
 
 def _drain(data: BinaryIO) -> None:

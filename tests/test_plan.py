@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tarfile
 import tracemalloc
 from io import BytesIO
@@ -173,3 +174,19 @@ def test_the_cuts_are_the_same_however_many_workers_there_are(sizes: list[int], 
         path = _archive(Path(name), sizes * 5, streamed)
         cuts = [_batches(path, Path(name), workers=count, batch_seconds=seconds) for count in workers]
     assert len({tuple((batch.key, batch.members) for batch in batches) for batches in cuts}) == 1
+
+
+def test_a_zip_that_claims_more_bytes_than_64_bits_with_a_sign_hold_is_planned_with_a_reject(tmp_path: Path) -> None:
+    data = make_zip(tmp_path / "a.zip", {"a.txt": b"x", "good.txt": b"y"}).read_bytes()
+    at = data.index(b"PK\x01\x02")
+    size = len(data) - data.index(b"PK\x05\x06")
+    extra = struct.pack("<HHQQ", 1, 16, (1 << 64) - 1, (1 << 64) - 1)  # APPNOTE 4.5.3
+    entry = bytearray(data[at : at + 46 + 5])
+    entry[20:28] = b"\xff" * 8  # compressed and uncompressed size are in the zip64 extra field
+    entry[30:32] = struct.pack("<H", len(extra))
+    directory = bytes(entry) + extra + data[at + 46 + 5 : -size]
+    end = bytearray(data[-size:])
+    end[12:16] = struct.pack("<I", len(directory))
+    (tmp_path / "a.zip").write_bytes(data[:at] + directory + bytes(end))
+    summary = summarise(str(tmp_path / "a.zip"), config())
+    assert {entry.name: entry.members for entry in summary.classes} == {"": 1, "texts": 1}
