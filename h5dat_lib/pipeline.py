@@ -247,21 +247,23 @@ class Ingest:
                 yield from self._drained(pending, commit, stop)
             for batch in plan.batches(self._output.layouts, self._known(plan)):
                 pending.append((batch, _staged_before(batch) or convert(batch)))
-                while len(pending) >= window:
-                    self._take_ready(pending, stop)
-                    if self._is_due:
-                        self._commit_ready(commit)
-                        yield
+                if len(pending) < window:
+                    continue
+                if self._is_due:  # now, that the workers have a full window to work on meanwhile
+                    self._commit_ready(commit)
+                    yield
+                self._take_ready(pending, stop)
             self._count_members()
         yield from self._drained(pending, commit, stop)
         self._check_budget(at_end=True)
 
     def _drained(self, pending: deque[tuple[Batch, Pending]], commit: Commit, stop: threading.Event) -> Iterator[None]:
-        while pending:
-            self._take_ready(pending, stop)
-        if self._ready:
-            self._commit_ready(commit)
-            yield
+        while pending or self._ready:
+            if self._is_due or not pending:
+                self._commit_ready(commit)
+                yield
+            if pending:
+                self._take_ready(pending, stop)
 
     def _known(self, plan: Plan) -> Path:
         """The file of what is in of other archives, by which duplicates are told; what an archive has twice in itself are none.
@@ -289,6 +291,8 @@ class Ingest:
     @property
     def _is_due(self) -> bool:
         """Whether what is ready is worth a commit, whose cost does not depend on how much it is."""
+        if not self._ready:
+            return False
         size = sum(Path(path).stat().st_size for _, staged in self._ready for path in staged.paths)
         return size >= self.config.commit_bytes or time.monotonic() - self._last_commit >= self.config.commit_seconds
 
