@@ -109,12 +109,12 @@ def retry(
     """Convert the rejects of a file again, after an upgrade or with a higher limit; what now works becomes rows."""
     from flows.display import live_progress
     from h5dat_lib.config import load
-    from h5dat_lib.retry import last_config
+    from h5dat_lib.retrying import last_config
 
     settings = load(config, workers=workers) if config else last_config(file).model_copy(update={"workers": workers})
     with live_progress(quiet=quiet or as_json) as display:
         if direct:
-            from h5dat_lib.retry import retry as retry_directly
+            from h5dat_lib.retrying import retry as retry_directly
 
             report = retry_directly(file, settings, display)
         else:

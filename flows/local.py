@@ -10,7 +10,7 @@ from flows.prefect_client import client_environment
 from flows.server import running_server
 from h5dat_lib.config import Config
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
-from h5dat_lib.retry import Retry
+from h5dat_lib.retrying import Retry
 
 
 def ingest(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from h5dat_lib.errors import H5datError
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
-    from h5dat_lib.retry import retry
+    from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
 
 __all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Start", "Table", "ingest", "open", "retry", "verify"]
@@ -34,7 +34,7 @@ _HOMES = {
     "Reject": "read",
     "Table": "read",
     "open": "read",
-    "retry": "retry",
+    "retry": "retrying",
     "verify": "verification",
 }
 

@@ -145,11 +145,11 @@ def test_no_more_batches_than_the_window_are_under_way(tmp_path: Path) -> None:
         def commit(staged: list[Staged]) -> object:
             nonlocal under_way
             under_way -= len(staged)
-            assert len(list(run.output.parent.glob(".out.h5.h5dat/*.stage"))) <= 7
+            assert len(list(run.output.parent.glob(".out.h5.h5dat/*.stage"))) <= 12  # a window that is staged, and one under way
             return run.commit(staged)
 
         run.run(convert, commit)  # type: ignore[arg-type]
-    assert most <= 6
+    assert most <= 12
 
 
 def test_the_same_archive_again_adds_nothing(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ LAYERS = (
     "pieces",
     "workers",
     "pipeline",
-    "retry",
+    "retrying",
 )
 """Modules and packages of h5dat_lib: each may import those before it, and what is in its own package.
 

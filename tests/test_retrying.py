@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,11 @@ def test_an_archive_that_has_changed_or_gone_is_named_and_its_rejects_stay(tmp_p
     assert [str(archive) in line for archive, line in zip(archives, report.damaged, strict=False)] == [True, True]
     assert "has changed since it came in" in report.damaged[1]
     assert len(_rejects(tmp_path / "out.h5")) == 3
+
+
+def test_the_function_is_there_after_its_module_was_imported() -> None:
+    importlib.import_module("flows.local")
+    assert all(callable(getattr(h5dat_lib, name)) for name in h5dat_lib.__all__)
 
 
 def test_a_file_without_a_run_has_nothing_to_try_again(tmp_path: Path) -> None:
