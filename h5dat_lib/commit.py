@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -69,6 +70,7 @@ class Output:
         self._restart = restart
         self._folder = WorkFolder(path, config.work_dir, wait)
         self._rows: dict[str, int] = {}
+        self._endings: dict[int, Mapping[str, Any]] = {}
         self._taken_back = True
 
     def __enter__(self) -> Output:
@@ -158,22 +160,24 @@ class Output:
             self._note_archives(writer, archives)
 
     def _note_archives(self, writer: Writer, archives: Mapping[int, ArchiveRecord]) -> None:
-        """Records what is known of the archives by now."""
+        """Records what is known of the archives by now, where that is more than is recorded."""
         for number, archive in archives.items():
-            if f"{ARCHIVES}/{number}" in self._rows:
-                writer.table(ARCHIVES).set(self._rows[f"{ARCHIVES}/{number}"], archive.ending())
+            ending = archive.ending()
+            if f"{ARCHIVES}/{number}" in self._rows and ending != self._endings.get(number):
+                writer.table(ARCHIVES).set(self._rows[f"{ARCHIVES}/{number}"], ending)
+                self._endings[number] = ending
 
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
         """The one place where HDF5 is opened for writing. What is written between opening and closing is one unit."""
         self._refuse_unknown()
-        rows = dict(self._rows)
+        rows, endings = dict(self._rows), dict(self._endings)
         try:
             with self._journaled() as writer:
                 yield writer
                 writer.flush()
         except BaseException as exc:
-            self._rows = rows
+            self._rows, self._endings = rows, endings
             if isinstance(exc, (OSError, RuntimeError)):  # h5py raises either, according to the call in which HDF5 failed
                 left = "the output is as it was after the last commit" if self._taken_back else f"run `h5dat recover {self.path}`"
                 raise OutputError(f"{self.path}: {_reason(exc)}; {left}") from exc
@@ -227,6 +231,7 @@ class Output:
             self._rows[RUNS] = self._add_row(writer, RUNS, run.block(), {})
         archive = f"{ARCHIVES}/{number}"
         if archive not in self._rows:
+            self._endings[number] = archives[number].ending()
             self._rows[archive] = self._add_row(writer, ARCHIVES, archives[number].block(), {RUNS: self._rows[RUNS]})
         return {RUNS: self._rows[RUNS], ARCHIVES: self._rows[archive]}
 

@@ -8,6 +8,7 @@ import platform
 import socket
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ CHECKSUMS = "lineage/checksums"
 _RECORDED = ("h5dat", "h5py", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "isal", "pyarrow", "prefect")
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what rows look like; one that is not installed is left out."""
     found = {"python": platform.python_version(), "platform": sys.platform}

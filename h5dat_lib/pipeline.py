@@ -6,7 +6,6 @@ with its own way of submitting a batch and of calling the commit.
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import threading
 import time
@@ -29,11 +28,11 @@ from h5dat_lib.known import save_known
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
 from h5dat_lib.plan import Batch, Done, Plan
 from h5dat_lib.stage import Staged, restaged
+from h5dat_lib.storage import sha256_of
 from h5dat_lib.workers import Convert, Pending, direct_workers
 
 _POLL_SECONDS = 0.2
 """How often a waiting run looks whether it has been asked to stop."""
-_HASH_STEP = 1 << 20
 
 
 Commit = Callable[[list[Staged]], Committed]
@@ -397,15 +396,6 @@ def _remove(batch: Batch, staged: Staged) -> None:
     if batch.spool:
         Path(batch.source).unlink(missing_ok=True)
         Path(batch.plan).unlink(missing_ok=True)
-
-
-def sha256_of(uri: str) -> str:
-    """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with open(uri, "rb") as file:
-        while data := file.read(_HASH_STEP):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 @contextmanager

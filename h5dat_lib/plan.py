@@ -31,6 +31,7 @@ from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.layout import PROBED, PixelLayout, pixel_layout
 from h5dat_lib.lineage import versions
 from h5dat_lib.schema import Class, Classifier
+from h5dat_lib.storage import sha256_of
 
 BATCH_BYTES = 256 << 20
 """Most decompressed bytes of a batch of more than one member: bounds the space of spooled and staged batches."""
@@ -310,7 +311,7 @@ class Plan:
         to; ``known`` is the file of contents that are in."""
         identity = f"{self.done.fingerprint} {self._config.digest()}"
         # What a staged file holds depends on these, on the layouts, and on nothing else.
-        left_out = _hash_of(known) if known and self._config.duplicates == "skip" else ""
+        left_out = sha256_of(str(known)) if known and self._config.duplicates == "skip" else ""
         made_with = (self._config.limits.model_dump_json(), json.dumps(versions()), left_out)
         first = self.done.members
         for batch in self._spooled(layouts) if self.archive.streamed else self._listed(layouts):
@@ -481,11 +482,6 @@ def _drain(data: BinaryIO) -> None:
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rejected(member: Member, reason: str) -> Record:

@@ -12,8 +12,9 @@ from h5dat_lib.archive.member import Archive
 from h5dat_lib.config import Config, parse
 from h5dat_lib.errors import InputError
 from h5dat_lib.history import KnownArchive, Rejected, history, rejected
-from h5dat_lib.pipeline import Ingest, Progress, Report, sha256_of
+from h5dat_lib.pipeline import Ingest, Progress, Report
 from h5dat_lib.plan import Done
+from h5dat_lib.storage import sha256_of
 from h5dat_lib.workers import direct_workers
 
 __all__ = ["Retry", "last_config", "retry"]

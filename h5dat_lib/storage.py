@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -9,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from h5dat_lib.errors import InputError
 
-__all__ = ["LocalSource", "RangeStream", "Source", "is_folder", "open_source"]
+__all__ = ["LocalSource", "RangeStream", "Source", "is_folder", "open_source", "sha256_of"]
 
 _SCHEME_S3 = "s3://"
 _LARGEST = 1 << 62
@@ -46,6 +47,12 @@ def is_folder(uri: str) -> bool:
     """Whether ``uri`` is a folder of local disks; False when nothing is there. Raises InputError for another kind of storage."""
     _local_only(uri)
     return os.path.isdir(uri)
+
+
+def sha256_of(uri: str) -> str:
+    """SHA-256 of a file, as hex."""
+    with open(uri, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _local_only(uri: str) -> None:

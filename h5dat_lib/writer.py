@@ -164,9 +164,10 @@ class Writer:
         numbers, values = np.fromiter(chunks, "<i8", len(chunks)), np.fromiter(chunks.values(), "<u4", len(chunks))
         before, step = len(dataset), dataset.chunks[0]
         dataset.resize(max(int(numbers.max()) + 1, before), axis=0)
+        rows = Rows(dataset)
         for first in (np.unique(numbers // step) * step).tolist():
             held = np.zeros(step, "<u4")
-            held[: max(before - first, 0)] = Rows(dataset)[first : min(first + step, before)]
+            held[: max(before - first, 0)] = rows[first : min(first + step, before)]
             inside = (numbers >= first) & (numbers < first + step)
             held[numbers[inside] - first] = values[inside]
             dataset.id.write_direct_chunk((first,), *self.compress(held.tobytes()))
