@@ -7,7 +7,7 @@ docs/format.md describes the layouts byte by byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -24,14 +24,16 @@ STRING_BYTES = 256
 """Longest string, in UTF-8 bytes, that a fixed-length string column holds; longer ones make it a text column."""
 
 Array = NDArray[Any]
-BytesLayout = Literal["text", "encoded"]
+BytesLayout = Literal["text", "bytes", "encoded"]
+MOST_CATEGORIES = 1 << 16
+"""Distinct values of a column of categories; with more it becomes one of strings."""
 
 
 @dataclass(frozen=True)
 class Scalars:
-    """Numbers, booleans or short byte strings, one a row: (rows,) of ``dtype`` (a numpy dtype string).
+    """Numbers, booleans, dates or short byte strings, one a row: (rows,) of ``dtype`` (a numpy dtype string).
 
-    ``missing`` (rows,) bool marks rows without a value; a float column uses NaN instead.
+    ``missing`` (rows,) bool marks rows without a value; a float column uses NaN instead. Dates are numpy's, such as ``<M8[D]``.
     """
 
     values: Sequence[Any] | Array
@@ -52,25 +54,52 @@ class Strings:
 
 
 @dataclass(frozen=True)
+class Categories:
+    """Strings of which few are distinct, one a row; None where there is none. Stored as numbers and the names they stand for.
+
+    Names are at most `STRING_BYTES` long in UTF-8 and hold no NUL; otherwise the column becomes one of strings.
+    """
+
+    values: Sequence[str | None]
+
+
+@dataclass(frozen=True)
 class Bytes:
-    """Bytes of any length, one value a row. ``layout`` is ``text`` for UTF-8, ``encoded`` for a file's own bytes."""
+    """Bytes of any length, one value a row. ``layout`` is ``text`` for UTF-8, ``bytes`` for any, ``encoded`` for a picture's file."""
 
     values: Sequence[bytes]
     layout: BytesLayout
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """Arrays of any shape and dtype, one a row; stored dense while all agree, ragged otherwise."""
+class Pieces:
+    """One array that is too large for memory: arrays of ``dtype`` that lie one after the other along their first axis, in ``parts``.
 
-    values: Sequence[Array]
+    ``tail`` is the shape of all axes but the first. It is taken before the other columns of its block, whose values may be lists that
+    are filled in while ``parts`` runs. When ``parts`` raises, nothing of the block is added.
+    """
+
+    dtype: str
+    tail: tuple[int, ...]
+    parts: Iterator[Array]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Arrays of any shape and dtype, one a row, all of one number of axes. Pictures, (height, width, channels), are stored dense
+    while all agree and ragged otherwise; what is not ``pictures`` is always ragged.
+    """
+
+    values: Sequence[Array | Pieces]
+    pictures: bool = True
 
 
 @dataclass(frozen=True)
 class References:
     """Row numbers of ``table``, one a row: counted from the table's first row of the same batch, absolute in the file.
 
-    In ``lineage/archives`` and ``lineage/runs`` 0 is the archive and the run that the batch is of.
+    In ``lineage/archives`` and ``lineage/runs`` 0 is the archive and the run that the batch is of. A converter, which does not know
+    its class, names the class's own table ``.`` and a table below it ``./frames``, and counts from the first row of its member.
     """
 
     values: Sequence[int] | Array
@@ -78,7 +107,7 @@ class References:
     dtype: str = "<u8"
 
 
-Column = Scalars | Strings | Bytes | Arrays | References
+Column = Scalars | Strings | Categories | Bytes | Arrays | References
 
 
 class PairType:
@@ -114,6 +143,8 @@ class Block:
     pairs: Pairs | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the class that hold for all its rows, such as how encoded pictures are to be decoded."""
+    table: str = ""
+    """The table below the class's own that the rows are of, such as ``frames``; the class's own when empty."""
 
 
 def link_name(column: str) -> str:

@@ -10,14 +10,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from h5dat_lib.errors import ConfigError
 
-MEDIA = ("images", "documents", "tables", "texts")
-Medium = Literal["images", "documents", "tables", "texts"]
+Medium = Literal["images", "videos", "audio", "documents", "tables", "texts", "files"]
+MEDIA: tuple[Medium, ...] = get_args(Medium)
 
 
 class Settings(BaseModel):
@@ -53,17 +53,73 @@ class Resize(Settings):
     """Value of the padding, in every channel."""
 
 
+Layout = Literal["auto", "dense", "ragged"]
+Damaged = Literal["strict", "tolerant"]
+
+
 class ImageOptions(Settings):
     """How pictures are stored."""
 
     storage: Literal["decoded", "encoded"] = "decoded"
     """decoded: pixels, deflated; encoded: the member's own bytes, decoded on read."""
-    layout: Literal["auto", "dense", "ragged"] = "auto"
+    layout: Layout = "auto"
     """dense: one (rows, height, width, channels) dataset, other shapes are rejected; ragged: any shape; auto: dense while all are equal."""
     color: Literal["keep", "RGB", "L"] = "keep"
     """keep: grey stays grey, alpha and 16 bit stay; palette and CMYK become RGB. RGB and L convert everything, to 8 bit."""
+    profile: Literal["ignore", "srgb"] = "ignore"
+    """srgb: pixels with an embedded ICC profile are converted to sRGB."""
     resize: Resize | None = None
     """Bring all pictures to a size; none by default."""
+    frames: Literal["first", "all"] = "first"
+    """Of animations and files of several pages: the first, or each as a row of its own."""
+    damaged: Damaged = "strict"
+    """strict: a damaged picture is a reject; tolerant: what decoded of it is kept, and its row says what is wrong."""
+    vector_size: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Pixels of the longer side that SVG and EPS are drawn with; their own size when not given."""
+
+
+class VideoOptions(Settings):
+    """Which frames of a video become rows, and how. Frames are numbered and timed as in the whole video, whatever is left out."""
+
+    start: Annotated[float, Field(ge=0)] = 0.0
+    """Frames from this time on, in seconds."""
+    end: Annotated[float, Field(gt=0)] | None = None
+    """Frames before this time, in seconds."""
+    keyframes: bool = False
+    """Only frames that are coded by themselves."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """Every so many-th of those frames."""
+    fps: Annotated[float, Field(gt=0)] | None = None
+    """At most so many frames a second: the first at or behind each tick."""
+    max_frames: Annotated[int, Field(ge=1)] | None = None
+    """The first so many of the frames that are left."""
+    layout: Layout = "auto"
+    """As of images."""
+    color: Literal["RGB", "L"] = "RGB"
+    """Channels of the frames, 8 bit."""
+    resize: Resize | None = None
+    """Bring all frames to a size; none by default."""
+    summary: Literal["none", "barcode", "contact_sheet"] = "none"
+    """One picture a video. barcode: a column for each of evenly spaced frames, their average colours; contact_sheet: those frames."""
+    summary_frames: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Frames that a summary is made of."""
+    audio: bool = False
+    """Also store the first audio track, as the options of audio say."""
+    damaged: Damaged = "strict"
+    """strict: frames end where damage begins, which is recorded as a reject; tolerant: what can be decoded behind it is kept, too."""
+
+
+class AudioOptions(Settings):
+    """How sound is stored: (samples, channels)."""
+
+    dtype: Literal["int16", "float32"] = "int16"
+    """Type of the samples; full scale is 32768 or 1.0."""
+    sample_rate: Annotated[int, Field(ge=1, le=768_000)] | None = None
+    """Resample to so many samples a second; as it is when not given."""
+    mono: bool = False
+    """Mix all channels into one."""
+    damaged: Damaged = "strict"
+    """strict: damaged sound is a reject; tolerant: what decoded of it is kept, and its row says what is wrong."""
 
 
 class DocumentOptions(Settings):
@@ -71,6 +127,11 @@ class DocumentOptions(Settings):
 
     pairs: bool = True
     """Also store every scalar as a key/value pair with its row, dotted key path and type."""
+    columns: Literal["common", "none"] | dict[str, Literal["auto", "category", "text"]] = "common"
+    """Scalars that become typed columns: those that most of the first documents of a class have, none, or dotted key paths, each
+    with what becomes of it: a column of the type that its values have, categories, or text."""
+    numbers: Literal["keep", "strict"] = "keep"
+    """keep: NaN and Infinity, which are no JSON, are kept as text and marked; strict: a document with one is a reject."""
 
 
 class TableOptions(Settings):
@@ -85,7 +146,15 @@ class TableOptions(Settings):
     encoding: str | None = None
     """A codec name such as latin-1, tried before UTF-8 but after a byte order mark; detected when not given."""
     missing: tuple[str, ...] = ("NA", "N/A", "NaN", "nan", "null", "NULL")
-    """Words that mean "no value" in a number or boolean column; in every column an empty unquoted field does."""
+    """Words that mean "no value" in a number, boolean or date column; in every column an empty unquoted field does."""
+    decimal: Literal[".", ","] | None = None
+    """What separates the fraction of a number; detected when not given."""
+    comment: Annotated[str, Field(pattern=r"^[\x21-\x7e]$")] | None = None
+    """Lines that start with this character are passed over; detected at the start of a table when not given."""
+    dates: bool = True
+    """Columns of ISO 8601 dates and times become dates where that loses nothing; otherwise they stay strings."""
+    ragged: Literal["reject", "fill"] = "reject"
+    """A record with another number of fields than the header: a reject; or filled up, with its further fields in `_rest`."""
     pairs: bool = False
     """Also store every field as a key/value pair."""
 
@@ -102,12 +171,16 @@ class MediumOptions(Settings):
 
     image: ImageOptions = ImageOptions()
     """Pictures."""
+    video: VideoOptions = VideoOptions()
+    """Videos."""
+    audio: AudioOptions = AudioOptions()
+    """Sound, also that of videos."""
     document: DocumentOptions = DocumentOptions()
     """JSON and JSONL."""
     table: TableOptions = TableOptions()
     """CSV and TSV."""
     text: TextOptions = TextOptions()
-    """Plain text."""
+    """Plain text, and markup as text."""
 
 
 class ClassRule(Settings):
@@ -207,6 +280,8 @@ class Config(MediumOptions):
     """How chunks are compressed."""
     limits: Limits = Limits()
     """What an archive and a member may cost."""
+    unknown: Literal["reject", "bytes"] = "reject"
+    """A member of a type that has no converter: a reject, or kept as it is in the class `files`."""
     duplicate_names: Literal["reject", "keep"] = "reject"
     """Two members of one path in an archive: reject the later ones, or keep each as a row."""
     duplicates: Literal["keep", "skip"] = "keep"

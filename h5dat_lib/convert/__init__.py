@@ -1,6 +1,7 @@
 """The table of formats: what a member starts with, or how it is named, in; the handler that converts it out.
 
-A new format is a function in one of the files beside this one, and a row in `HANDLERS`.
+A new format is a file beside this one, or a function in one of them, and a row in `HANDLERS`. docs/formats.md says of each what
+decodes it, what it was checked against, and how fast it is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import os
 import sys
 from functools import partial
 
-from h5dat_lib.convert import document, image, table, text
+from h5dat_lib.config import Medium
+from h5dat_lib.convert import document, file, image, table, text
 from h5dat_lib.convert.handler import Handler
 
 __all__ = ["HANDLERS", "Handler", "by_extension", "handler_for", "single_threaded"]
@@ -36,30 +38,43 @@ HANDLERS: tuple[Handler, ...] = (
     Handler("csv", 1, "tables", (".csv", ".tsv", ".tab"), (), table.convert, 0.001, 0.02),
     Handler("txt", 1, "texts", (".txt",), (), text.convert, 0.0001, 0.006),
 )
-"""Every format."""
+"""Every format. Of several that a member could be of, the first is taken, or the first of the medium that its class asks for."""
 
-_BY_EXTENSION = {extension: handler for handler in HANDLERS for extension in handler.extensions}
-_BY_FIRST_BYTE = {
-    first: tuple(handler for handler in HANDLERS if any(group[0][1][:1] == first for group in handler.signatures))
-    for first in {group[0][1][:1] for handler in HANDLERS for group in handler.signatures}
+FILE = Handler("file", 1, "files", (), (), file.convert, 0.0001, 0.004)
+"""Takes whatever has no other handler, when the configuration wants such members kept."""
+
+_ANY: dict[Medium, Handler] = {"files": FILE, "texts": next(handler for handler in HANDLERS if handler.name == "txt")}
+"""Media that a class may ask for whatever the member is."""
+_BY_EXTENSION = {
+    extension: tuple(handler for handler in HANDLERS if extension in handler.extensions)
+    for extension in {extension for handler in HANDLERS for extension in handler.extensions}
 }
-"""Every signature starts at the member's start, so most members need no comparison at all."""
+_BY_FIRST_BYTE = {
+    bytes((first,)): tuple(handler for handler in HANDLERS if any(handler.may_start(group, first) for group in handler.signatures))
+    for first in range(256)
+}
+"""Most members need no more than one comparison."""
 
 
-def handler_for(head: bytes, path: str) -> Handler | None:
+def handler_for(head: bytes, path: str, medium: Medium | None = None) -> Handler | None:
     """The handler of a member by its first bytes, or by its extension when they carry no known signature.
 
+    ``medium`` is that of the member's class, where it has one: a GIF may be a picture or a video, and anything a file.
     A ``.jpg`` that starts like no known format is given to its handler all the same: converting it says what is wrong.
     """
-    for handler in _BY_FIRST_BYTE.get(head[:1], ()):
-        if handler.recognises(head):
-            return handler
-    return by_extension(path)
+    if medium in _ANY:
+        return _ANY[medium]
+    found = tuple(handler for handler in _BY_FIRST_BYTE.get(head[:1], ()) if handler.recognises(head)) or _of_extension(path)
+    return next((handler for handler in found if handler.medium == medium), found[0] if found else None)
 
 
 def by_extension(path: str) -> Handler | None:
     """The handler of a path by its extension, in any case; about 0.2 us."""
-    return _BY_EXTENSION.get(path[path.rfind(".") :].lower())
+    return next(iter(_of_extension(path)), None)
+
+
+def _of_extension(path: str) -> tuple[Handler, ...]:
+    return _BY_EXTENSION.get(path[path.rfind(".") :].lower(), ())
 
 
 def single_threaded() -> None:
