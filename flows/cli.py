@@ -230,11 +230,13 @@ def config_show(config: ConfigFile = None, schema: SchemaFile = None) -> None:
 
 
 @config_app.command("schema")
-def config_schema() -> None:
+def config_schema(
+    classes: Annotated[bool, typer.Option("--classes", help="That of a file for --schema instead.")] = False,
+) -> None:
     """Print the JSON Schema of the configuration, for editors."""
-    from h5dat_lib.config import Config
+    from h5dat_lib.config import Config, Schema, json_schema
 
-    _print_json(Config.model_json_schema(by_alias=True))
+    _print_json(json_schema(Schema if classes else Config))
 
 
 def _print_json(data: Any) -> None:

@@ -108,11 +108,17 @@ def show_report(report: Report, nothing: str = "") -> None:
         print(f"{report.duplicates:,} members have the same bytes as members of other archives that came in before")
     if report.skipped:
         print(f"{report.skipped:,} members were in already and were not converted again")
+    _show_labels(report.unlabelled)
     for archive in report.changed:
         print(f"{archive}: another version of it is in already; its members were added (`duplicates: skip` leaves out those that are in)")
     _show_damage(report)
     if report.rejects:
         print(f"`h5dat rejects {report.output}` lists what was not converted, and why")
+
+
+def _show_labels(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        print(f"labels: {escaped(remark)}", file=sys.stderr)
 
 
 def _show_damage(report: Report) -> None:
@@ -125,6 +131,7 @@ def show_plan(summary: PlanSummary) -> None:
     rows = [(entry.name or "(rejected)", f"{entry.members:,}", _size(entry.bytes), f"{entry.batches:,}") for entry in summary.classes]
     _print_table(("class", "members", "bytes", "in batches"), rows)
     print(f"{summary.archive} ({summary.kind}): {summary.members:,} members in {summary.batches:,} batches")
+    _show_labels(summary.unlabelled)
 
 
 def show_contents(contents: dict[str, Any]) -> None:

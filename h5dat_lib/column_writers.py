@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 
 from h5dat_lib.chunked import Rows
-from h5dat_lib.columns import SCALAR_CHUNK_BYTES, STRING_BYTES, TEXT_CHUNK_BYTES, Array
+from h5dat_lib.columns import MOST_CATEGORIES, SCALAR_CHUNK_BYTES, STRING_BYTES, TEXT_CHUNK_BYTES, Array
 from h5dat_lib.errors import OutputError
 from h5dat_lib.layout import PixelLayout
-from h5dat_lib.staged import StagedChunks, StagedColumn, StagedFile, StagedScalars
+from h5dat_lib.staged import StagedCategories, StagedChunks, StagedColumn, StagedFile, StagedScalars
 
 _HELD_BYTES = 256 << 10
 """Numbers of one dataset that are collected before they are written, within a transaction."""
@@ -139,21 +139,31 @@ class ScalarWriter:
         self._mask = _Appender(writer, found["mask"]) if self.nullable else None
 
     @classmethod
-    def create(cls, writer: ChunkWriter, path: str, dtype: np.dtype[Any]) -> ScalarWriter:
-        _Appender.create(writer, path, dtype)
+    def create(cls, writer: ChunkWriter, path: str, dtype: np.dtype[Any], form: str = "") -> ScalarWriter:
+        appender = _Appender.create(writer, path, np.dtype("<i8") if dtype.kind == "M" else dtype)
+        if dtype.kind == "M":
+            appender.dataset.attrs.update({"unit": np.datetime_data(dtype)[0], "form": form})
         column = cls(writer, path)
         column._describe()
         return column
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self._values.dataset.dtype
-        return dtype
+        """The type of the values; of dates, which are stored as integers, numpy's."""
+        stored = self._values.dataset
+        return np.dtype(f"<M8[{stored.attrs['unit']}]") if "unit" in stored.attrs else stored.dtype
+
+    @property
+    def form(self) -> str:
+        """How dates were written."""
+        return str(self._values.dataset.attrs.get("form", ""))
 
     def fits(self, column: StagedColumn) -> bool:
         if not isinstance(column, StagedScalars):
             return False
         found, mine = column.values.dtype, self.dtype
+        if "M" in (found.kind, mine.kind):
+            return (found, column.form) == (mine, self.form)
         if found.kind == mine.kind:
             return found.itemsize <= mine.itemsize
         if mine.kind == "S":
@@ -171,11 +181,11 @@ class ScalarWriter:
             self._make_nullable()
         if self._mask is not None:
             self._mask.append(np.zeros(len(values), bool) if missing is None else missing)
-        self._values.append(values)
+        self._values.append(values.view("<i8") if values.dtype.kind == "M" else values)
 
     def pad(self, rows: int) -> None:
         if rows:
-            empty = np.full(rows, np.nan) if self.dtype.kind == "f" else np.zeros(rows, self.dtype)
+            empty = np.full(rows, _EMPTY.get(self.dtype.kind, 0), self.dtype)
             self.extend(empty, np.ones(rows, bool))
 
     def flush(self) -> None:
@@ -186,11 +196,16 @@ class ScalarWriter:
     def set(self, rows: Array, value: Any) -> None:
         self._values.set(rows, value)
 
+    def value(self, row: int) -> Any:
+        """One value."""
+        self._values.flush()
+        return Rows(self._values.dataset)[row]
+
     def slabs(self) -> Iterator[tuple[Array, Array]]:
-        """Values and mask, some rows at a time."""
+        """Values, dates as strings, and mask, some rows at a time."""
         values, mask = Rows(self._values.dataset), Rows(self._mask.dataset) if self._mask is not None else None
         for first in range(0, len(values), _SLAB_ROWS):
-            part = values[first : first + _SLAB_ROWS]
+            part = date_strings(values[first : first + _SLAB_ROWS].view(self.dtype), self.form)
             yield part, mask[first : first + len(part)] if mask is not None else _no_numbers(part)
 
     def _make_nullable(self) -> None:
@@ -220,8 +235,77 @@ class ScalarWriter:
             found.attrs.update({"encoding-type": plain, "encoding-version": "0.2.0"})
 
 
+_EMPTY = {"f": np.nan, "M": "NaT", "S": b""}
+"""What stands where a value is missing, by the kind of the type."""
+
+
+class CategoryWriter:
+    """A column of strings of which few are distinct: ``codes``, -1 where there is none, and the ``categories`` that they count."""
+
+    def __init__(self, writer: ChunkWriter, path: str) -> None:
+        self._codes = _Appender(writer, writer.file[f"{path}/codes"])
+        self._writer = writer
+        self._path = f"{path}/categories"
+        self._names: ColumnWriter = open_column(writer, self._path)
+        self._known = {name: code for code, name in enumerate(self.names.tolist())}
+
+    @classmethod
+    def create(cls, writer: ChunkWriter, path: str, width: int) -> CategoryWriter:
+        group = writer.file.create_group(path)
+        group.attrs.update({"layout": "categorical", "encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False})
+        codes = _Appender.create(writer, f"{path}/codes", np.dtype("<i4"))
+        codes.dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        ScalarWriter.create(writer, f"{path}/categories", _stored_type(np.dtype(f"S{width}")))
+        return cls(writer, path)
+
+    @property
+    def names(self) -> Array:
+        """The categories, (names,) fixed-length strings, in the order of their codes."""
+        assert isinstance(self._names, ScalarWriter)
+        return np.concatenate([np.empty(0, self._names.dtype), *(values for values, _ in self._names.slabs())])
+
+    def fits(self, column: StagedColumn) -> bool:
+        return isinstance(column, StagedCategories) and len(self._known.keys() | set(column.names.tolist())) <= MOST_CATEGORIES
+
+    def append(self, column: StagedCategories, staged: StagedFile, base: int) -> None:
+        new = [name for name in column.names.tolist() if name not in self._known]
+        if new:
+            self._add_names(np.array(new, column.names.dtype), staged)
+        # One more, so that -1, which counts from the end, stands for itself.
+        codes = np.array([*map(self._known.__getitem__, column.names.tolist()), -1], "<i4")
+        self._codes.append(codes[column.codes])
+
+    def _add_names(self, names: Array, staged: StagedFile) -> None:
+        added = StagedScalars(names, None)
+        if not self._names.fits(added):
+            self._names.flush()
+            self._names = changed_column(self._writer, self._path, self._names, added)
+        self._names.append(added, staged, 0)
+        self._known.update({name: code for code, name in enumerate(names.tolist(), len(self._known))})
+
+    def pad(self, rows: int) -> None:
+        if rows:
+            self._codes.append(np.full(rows, -1, "<i4"))
+
+    def flush(self) -> None:
+        self._codes.flush()
+        self._names.flush()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the strings."""
+        return self.names.dtype
+
+    def slabs(self) -> Iterator[tuple[Array, Array]]:
+        """Strings and mask, some rows at a time."""
+        names, codes = self.names, Rows(self._codes.dataset)
+        for first in range(0, len(codes), _SLAB_ROWS):
+            strings = StagedCategories(codes[first : first + _SLAB_ROWS], names).strings()
+            yield strings.values, np.zeros(len(strings.values), bool) if strings.missing is None else strings.missing
+
+
 class BytesWriter:
-    """A column of bytes of any length: text, encoded files, or pictures of any shape (ragged)."""
+    """A column of bytes of any length: text, files, or arrays of any shape (ragged)."""
 
     def __init__(self, writer: ChunkWriter, path: str) -> None:
         self._writer = writer
@@ -232,13 +316,14 @@ class BytesWriter:
         self._parts = {name: _Appender(writer, group[name]) for name in ("offset", "length", "shape", "dtype", "mask") if name in group}
 
     @classmethod
-    def create(cls, writer: ChunkWriter, path: str, layout: str, chunk_bytes: int) -> BytesWriter:
+    def create(cls, writer: ChunkWriter, path: str, layout: str, chunk_bytes: int, axes: int = 0) -> BytesWriter:
+        """``axes`` is the number of axes of the arrays of a ragged column."""
         group = writer.file.create_group(path)
         group.attrs["layout"] = layout
         writer.create(f"{path}/values", (), "|u1", (chunk_bytes,), shuffle=False)
-        for name, (dtype, tail) in _PARTS.items():
-            if name in ("offset", "length") or layout == "ragged":
-                _Appender.create(writer, f"{path}/{name}", np.dtype(dtype), tail)
+        parts = {"offset": ("<u8", ()), "length": ("<u8", ())} | ({"shape": ("<u4", (axes,)), "dtype": ("S4", ())} if axes else {})
+        for name, (dtype, tail) in parts.items():
+            _Appender.create(writer, f"{path}/{name}", np.dtype(dtype), tail)
         return cls(writer, path)
 
     def fits(self, column: StagedColumn) -> bool:
@@ -246,9 +331,11 @@ class BytesWriter:
             return True
         if not isinstance(column, StagedChunks):
             return False
-        return self.layout == ("ragged" if column.layout == "pixels" else column.layout)
+        if column.shape is None:
+            return self.layout == column.layout
+        return self.layout == "ragged" and self._parts["shape"].dataset.shape[1:] == column.shape.shape[1:]
 
-    def append(self, column: StagedColumn, staged: StagedFile, base: int) -> None:
+    def append(self, column: StagedScalars | StagedChunks, staged: StagedFile, base: int) -> None:
         if isinstance(column, StagedScalars):
             missing = _no_numbers(column.values) if column.missing is None else column.missing
             self.extend_text(*_texts(column.values, missing), missing)
@@ -318,9 +405,6 @@ class BytesWriter:
             part.flush()
 
 
-_PARTS: dict[str, tuple[str, tuple[int, ...]]] = {"offset": ("<u8", ()), "length": ("<u8", ()), "shape": ("<u4", (3,)), "dtype": ("S4", ())}
-
-
 class DenseWriter:
     """A column of pictures of one shape and dtype: (rows, height, width, channels)."""
 
@@ -374,7 +458,7 @@ class DenseWriter:
         old = f"{self.path} dense"
         self._writer.move(self.path, old)
         dense = self._writer.file[old]
-        ragged = BytesWriter.create(self._writer, self.path, "ragged", self.chunk_bytes)
+        ragged = BytesWriter.create(self._writer, self.path, "ragged", self.chunk_bytes, axes=3)
         ragged.take_dense(dense, self.pieces)
         self._writer.remove(old)
         return ragged
@@ -389,28 +473,30 @@ _OPENERS: dict[str, Callable[[ChunkWriter, str], ColumnWriter]] = {
     "plain": ScalarWriter,
     "nullable": ScalarWriter,
     "dense": DenseWriter,
+    "categorical": CategoryWriter,
     "ragged": BytesWriter,
     "text": BytesWriter,
+    "bytes": BytesWriter,
     "encoded": BytesWriter,
 }
 
 
 def create_column(writer: ChunkWriter, path: str, column: StagedColumn, layout: PixelLayout | None) -> ColumnWriter:
     if isinstance(column, StagedScalars):
-        return ScalarWriter.create(writer, path, _stored_type(column.values.dtype))
-    if column.layout != "pixels":
+        return ScalarWriter.create(writer, path, _stored_type(column.values.dtype), column.form)
+    if isinstance(column, StagedCategories):
+        return CategoryWriter.create(writer, path, column.names.dtype.itemsize)
+    if column.shape is None:
         return BytesWriter.create(writer, path, column.layout, column.chunk_bytes)
-    if layout is None:
-        raise OutputError(f"{path}: no pixel layout was decided for this class")
-    if layout.shape:
+    if column.layout == "pixels" and layout and layout.shape:
         dense = DenseWriter.create(writer, path, layout)
         return dense if dense.fits(column) else dense.to_ragged()
-    return BytesWriter.create(writer, path, "ragged", layout.chunk_bytes)
+    return BytesWriter.create(writer, path, "ragged", column.chunk_bytes, column.shape.shape[1])
 
 
 def _stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Strings get room to grow, in steps of 8 bytes, so that a slightly longer one later does not rewrite the column."""
-    return np.dtype(f"S{-(-dtype.itemsize // 8) * 8}") if dtype.kind == "S" else dtype
+    """Strings get room to grow, to a power of two, so that longer ones later seldom rewrite the column."""
+    return np.dtype(f"S{max(8, 1 << (dtype.itemsize - 1).bit_length())}") if dtype.kind == "S" else dtype
 
 
 def changed_column(writer: ChunkWriter, path: str, old: ColumnWriter, column: StagedColumn) -> ColumnWriter:
@@ -421,8 +507,8 @@ def changed_column(writer: ChunkWriter, path: str, old: ColumnWriter, column: St
     """
     if isinstance(old, DenseWriter) and isinstance(column, StagedChunks) and column.layout == "pixels":
         return old.to_ragged()
-    if not isinstance(old, ScalarWriter) or (isinstance(column, StagedChunks) and column.layout != "text"):
-        found = column.layout if isinstance(column, StagedChunks) else str(column.values.dtype)
+    if not isinstance(old, ScalarWriter | CategoryWriter) or (isinstance(column, StagedChunks) and column.layout != "text"):
+        found = column.layout if isinstance(column, StagedChunks) else str(as_written(column).values.dtype)
         raise OutputError(f"{path}: found {found} values, expected what the column holds; use another output or its configuration")
     target = _common_type(old, column)
     temporary = f"{path} changing"
@@ -441,14 +527,33 @@ def changed_column(writer: ChunkWriter, path: str, old: ColumnWriter, column: St
     return open_column(writer, path)
 
 
-def _common_type(old: ScalarWriter, column: StagedColumn) -> np.dtype[Any] | None:
+def as_written(column: Any) -> Any:
+    """Categories and dates as the strings that they were, for a column that holds others; other staged columns as they are."""
+    if isinstance(column, StagedCategories):
+        return column.strings()
+    if isinstance(column, StagedScalars) and column.values.dtype.kind == "M":
+        return StagedScalars(date_strings(column.values, column.form), np.isnat(column.values))
+    return column
+
+
+def date_strings(values: Array, form: str) -> Array:
+    """Dates as (rows,) fixed-length strings in their form, "NaT" where there is none; other values as they are."""
+    if values.dtype.kind != "M":
+        return values
+    texts = np.datetime_as_string(values)
+    if form:
+        texts = np.char.add(np.char.replace(texts, "T", form[0]), form[1:])
+    return np.char.encode(texts, "ascii")
+
+
+def _common_type(old: ScalarWriter | CategoryWriter, column: StagedColumn) -> np.dtype[Any] | None:
     """The type that takes both without loss; None for text."""
     if not isinstance(column, StagedScalars):
         return None
-    found, parts = column.values.dtype, [(column.values, column.missing), *old.slabs()]
-    if found.kind == old.dtype.kind:
-        return _stored_type(np.promote_types(found, old.dtype))
-    if found.kind in "iuf" and old.dtype.kind in "iuf" and all(_is_exact_as_float(values) for values, _ in parts):
+    found, mine, parts = column.values.dtype, old.dtype, [(column.values, column.missing), *old.slabs()]
+    if found.kind == mine.kind:
+        return _stored_type(np.promote_types(found, mine))
+    if found.kind in "iuf" and mine.kind in "iuf" and all(_is_exact_as_float(values) for values, _ in parts):
         return np.dtype("<f8")
     width = max(_width(values, missing) for values, missing in parts)
     return _stored_type(np.dtype(f"S{width}")) if width <= STRING_BYTES else None

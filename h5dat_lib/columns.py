@@ -7,7 +7,7 @@ docs/format.md describes the layouts byte by byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -20,11 +20,15 @@ TEXT_CHUNK_BYTES = 64 << 10
 """Bytes of a chunk of text: reading one short string inflates no more."""
 SCALAR_CHUNK_BYTES = 64 << 10
 """Bytes of a chunk of numbers."""
+ARRAY_CHUNK_BYTES = 64 << 10
+"""Bytes of a chunk of arrays that are no pictures, such as sound: a short one takes a chunk of its own."""
 STRING_BYTES = 256
 """Longest string, in UTF-8 bytes, that a fixed-length string column holds; longer ones make it a text column."""
 
 Array = NDArray[Any]
 BytesLayout = Literal["text", "bytes", "encoded"]
+FRAMES = "frames"
+"""The table below a class of videos that holds their frames."""
 MOST_CATEGORIES = 1 << 16
 """Distinct values of a column of categories; with more it becomes one of strings."""
 
@@ -33,12 +37,14 @@ MOST_CATEGORIES = 1 << 16
 class Scalars:
     """Numbers, booleans, dates or short byte strings, one a row: (rows,) of ``dtype`` (a numpy dtype string).
 
-    ``missing`` (rows,) bool marks rows without a value; a float column uses NaN instead. Dates are numpy's, such as ``<M8[D]``.
+    ``missing`` (rows,) bool marks rows without a value; a float column uses NaN instead. Dates are numpy's, such as ``<M8[D]``, and
+    ``form`` says how they were written: what separates date and time, ``T`` or a space, and what follows, such as ``Z``.
     """
 
     values: Sequence[Any] | Array
     dtype: str
     missing: Array | None = None
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,13 +119,13 @@ Column = Scalars | Strings | Categories | Bytes | Arrays | References
 class PairType:
     """The type of a pair's value, as stored in the ``type`` column of a pairs table (uint8)."""
 
-    STRING, INTEGER, NUMBER, BOOLEAN, NULL = range(5)
-    NAMES = ("string", "integer", "number", "boolean", "null")
+    STRING, INTEGER, NUMBER, BOOLEAN, NULL, CONSTANT = range(6)
+    NAMES = ("string", "integer", "number", "boolean", "null", "constant")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Key/value pairs of a block: four sequences of one length. ``rows`` count from the block's first row."""
+    """Key/value pairs of a block: four sequences of one length. ``rows`` count from the block's first row; -1 is the row before."""
 
     rows: Sequence[int]
     keys: Sequence[str]
@@ -135,6 +141,16 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Untyped:
+    """Values of further columns, one sequence a row, whose types are decided once many rows are there: a block of one row of many
+    columns then costs no more than a row of a large block. ``columns`` makes the columns of all those rows; it may leave some out.
+    """
+
+    rows: Sequence[Sequence[Any]]
+    columns: Callable[[Sequence[Sequence[Any]]], Mapping[str, Column]]
+
+
+@dataclass(frozen=True)
 class Block:
     """Rows that a converter gives: columns of one length by name, and the key/value pairs of those rows."""
 
@@ -145,6 +161,8 @@ class Block:
     """Attributes of the class that hold for all its rows, such as how encoded pictures are to be decoded."""
     table: str = ""
     """The table below the class's own that the rows are of, such as ``frames``; the class's own when empty."""
+    untyped: Untyped | None = None
+    """Further columns, of the same rows."""
 
 
 def link_name(column: str) -> str:

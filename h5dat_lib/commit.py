@@ -7,6 +7,7 @@ recorded in the same transaction as their rows, so a batch is in exactly once.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,10 @@ from h5dat_lib.columns import Block
 from h5dat_lib.config import Config
 from h5dat_lib.errors import FormatError, OutputError
 from h5dat_lib.format import FORMAT, FORMAT_VERSION
-from h5dat_lib.history import History, history
+from h5dat_lib.history import History, LastBatch, history
 from h5dat_lib.journal import JournaledFile, journal_of, recover
-from h5dat_lib.layout import PixelLayout
-from h5dat_lib.lineage import ARCHIVES, BATCHES, REJECTS, RUNS, ArchiveRecord, RunRecord
+from h5dat_lib.layout import Forms
+from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS, ArchiveRecord, RunRecord
 from h5dat_lib.lock import WorkFolder
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.stage import Staged
@@ -58,8 +59,8 @@ class Output:
     def __init__(self, path: Path, config: Config, wait: bool = False, restart: bool = False) -> None:
         """``wait`` waits for another run on this output to end; ``restart`` begins the output anew."""
         self.path = path
-        self.layouts: dict[str, PixelLayout] = {}
-        """Pixel layout of each class of pictures: those of the file, and those that planning adds."""
+        self.forms = Forms()
+        """What is decided of the rows of each class: as the file has it, and as planning adds."""
         self.history = History()
         """What was in before this run."""
         self.committed: set[str] = set()
@@ -71,6 +72,7 @@ class Output:
         self._folder = WorkFolder(path, config.work_dir, wait)
         self._rows: dict[str, int] = {}
         self._endings: dict[int, Mapping[str, Any]] = {}
+        self._last: LastBatch | None = None
         self._taken_back = True
 
     def __enter__(self) -> Output:
@@ -113,8 +115,8 @@ class Output:
         self.history = history(self.path)
         if self._restart:
             self.history = History()
-        self.committed = set(self.history.keys)
-        self.layouts = dict(self.history.layouts)
+        self.committed, self._last = set(self.history.keys), self.history.last
+        self.forms = self.history.forms.copy()
 
     def commit(self, staged: Iterable[Staged], run: RunRecord, archives: Mapping[int, ArchiveRecord]) -> Committed:
         """Appends staged batches in one transaction. A batch whose key is in is left out, so a repeated call adds nothing.
@@ -139,11 +141,18 @@ class Output:
 
     def _append(self, writer: Writer, batch: Staged, run: RunRecord, archives: Mapping[int, ArchiveRecord]) -> None:
         bases = self._bases(writer, batch.archive, run, archives)
+        joined = self._joined(batch, archives[batch.archive].fingerprint)
         for path in batch.paths:
             with StagedFile(Path(path)) as file:
-                writer.append(file, bases)
-
+                writer.append(file, bases, joined)
+        self._last = LastBatch(archives[batch.archive].fingerprint, batch.number, batch.continued)
         self._resolve(writer, batch)
+
+    def _joined(self, batch: Staged, fingerprint: str) -> dict[str, str]:
+        """The tables whose last row the batch goes on with, and what counts its rows there: when the part before came in just before."""
+        if not batch.continues or self._last != LastBatch(fingerprint, batch.number - 1, True):
+            return {}
+        return {batch.continues: "count", MEMBERS: "rows"}
 
     def _resolve(self, writer: Writer, batch: Staged) -> None:
         """Marks the rejects that have come in with a batch."""
@@ -171,13 +180,13 @@ class Output:
     def _transaction(self) -> Iterator[Writer]:
         """The one place where HDF5 is opened for writing. What is written between opening and closing is one unit."""
         self._refuse_unknown()
-        rows, endings = dict(self._rows), dict(self._endings)
+        rows, endings, last = dict(self._rows), dict(self._endings), self._last
         try:
             with self._journaled() as writer:
                 yield writer
                 writer.flush()
         except BaseException as exc:
-            self._rows, self._endings = rows, endings
+            self._rows, self._endings, self._last = rows, endings, last
             if isinstance(exc, (OSError, RuntimeError)):  # h5py raises either, according to the call in which HDF5 failed
                 left = "the output is as it was after the last commit" if self._taken_back else f"run `h5dat recover {self.path}`"
                 raise OutputError(f"{self.path}: {_reason(exc)}; {left}") from exc
@@ -197,9 +206,13 @@ class Output:
             self._restart = False
         journaled = JournaledFile(self.path, self._config.reader_seconds)
         file: h5py.File | None = None
+        collected = gc.isenabled()
+        # HDF5 calls our file object in the middle of its own work: first to seek, then to read or write. A collection in between that
+        # finds a dataset of this file closes it, by which HDF5 reads elsewhere, and then goes on there.
+        gc.disable()
         try:
             file = self._open(journaled)
-            yield Writer(file, self._config.compression, self.layouts, journaled.check)
+            yield Writer(file, self._config.compression, self.forms.layouts, journaled.check)
             file.close()
             journaled.commit()
         except BaseException as exc:
@@ -213,6 +226,9 @@ class Output:
             if isinstance(exc, Exception):
                 journaled.check()  # the disk's own error says more than what came of it
             raise
+        finally:
+            if collected:
+                gc.enable()
 
     def _open(self, journaled: JournaledFile) -> h5py.File:
         if journaled.size:

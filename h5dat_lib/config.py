@@ -1,12 +1,14 @@
 """What a user can set: pydantic models, read from JSON, published as a JSON Schema.
 
-A key that starts with ``//`` is a comment: it is dropped before anything is checked, so that a JSON file can explain itself.
+A key that starts with ``//`` is a comment: it is dropped before anything is checked, so that a JSON file can explain itself. So is
+``$schema``, by which a file tells an editor what it is checked against. Files of the toolkit that came before are understood, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,27 +16,30 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from h5dat_lib import predecessor
 from h5dat_lib.errors import ConfigError
 
 Medium = Literal["images", "videos", "audio", "documents", "tables", "texts", "files"]
 MEDIA: tuple[Medium, ...] = get_args(Medium)
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""A group's name: nothing in it has to be quoted in a shell or a path, and it is none of the format's own, which start with `_`."""
 
 
 class Settings(BaseModel):
-    """What all settings share: frozen, unknown keys refused, ``//`` keys ignored."""
+    """What all settings share: frozen, unknown keys refused, ``//`` keys and ``$schema`` ignored."""
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
-        json_schema_extra={"patternProperties": {"^//": True}},
+        json_schema_extra={"patternProperties": {r"^(//|\$schema$)": True}},
     )
 
     @model_validator(mode="before")
     @classmethod
     def _drop_comments(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            return {key: value for key, value in data.items() if not str(key).startswith("//")}
+            return {key: value for key, value in data.items() if not str(key).startswith("//") and key != "$schema"}
         return data
 
 
@@ -183,27 +188,84 @@ class MediumOptions(Settings):
     """Plain text, and markup as text."""
 
 
+class Label(Settings):
+    """A value for each member of a class: the name of a folder, or what a file of labels says of the member.
+
+    It becomes a column of categories in the class's table, missing in the rows of members for which nothing is found.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    """Name of the column."""
+    folder: Annotated[int, Field(ge=1)] | None = None
+    """The label is the name of a folder of the member: 1 the one that it lies in, 2 the one above."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """The file of labels: a glob on the paths of the archive's members, or, when it starts with `/`, `./` or `../`, a file beside it.
+    CSV, TSV, JSON or JSONL, by its extension. With `{key}` in it there is one JSON file a member, and `{key}` stands for its key."""
+    key: str | None = None
+    """The column of a table, or the dotted path in JSON objects, that holds the keys. Not given: one JSON object, by its own keys."""
+    value: str | None = None
+    """The column, or the dotted path, that holds the labels. Not given: the value of the key itself, `{"1.jpg": "cat"}`."""
+    member_key: Literal["stem", "name", "path", "key", "folder"] = "stem"
+    """What of a member is looked up. stem: its file name without the extension; name: with it; path: its path in the archive, or from
+    the folder that the file of labels lies in; key: its path up to the first dot of the file name; folder: name of its folder."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Label:
+        if (self.folder is None) == (self.file is None):
+            raise ValueError(f"label {self.name!r} needs either folder or file")
+        if self.folder is not None and (self.key, self.value) != (None, None):
+            raise ValueError(f"label {self.name!r} is the name of a folder, and takes no key or value")
+        if self.file is not None and "{key}" in self.file and (self.key is not None or self.value is None):
+            raise ValueError(f"label {self.name!r} is in one file a member, and needs a value, but no key")
+        if self.key is not None and self.value is None:
+            raise ValueError(f"label {self.name!r} has a key, and needs a value")
+        return self
+
+
 class ClassRule(Settings):
     """Which members are of a class, and how they are converted. All given conditions must hold."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
-    """Name of the class and of its HDF5 group."""
+    name: Annotated[str, Field(max_length=63, pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$")]
+    """Name of the class and of its HDF5 group, which may lie in others: `train/images`."""
     medium: Medium
     """What the members are converted as."""
     paths: tuple[str, ...] = ()
     """Glob patterns on the member path; `*` stays within a folder, `**` crosses folders. Any may match."""
     extensions: tuple[str, ...] = ()
     """Extensions, with or without the dot, in any case. Any may match."""
+    folders: tuple[str, ...] = ()
+    """Folders that the member lies in, at any depth: `cats`, `train/cats`; `/train` only at the top of the archive. Globs, too. Any may
+    match."""
+    types: tuple[str, ...] = ()
+    """Types of content, by the member's first bytes: names of formats such as `png`, or MIME types such as `image/png`, `image/*`. What
+    has no mark in its first bytes, such as JSON, goes by its extension. Any may match."""
     options: MediumOptions | None = None
     """Converter options of this class instead of the general ones."""
+    labels: tuple[Label, ...] = ()
+    """Further columns, with a value a member: the name of its folder, or what a file of labels says of it."""
 
     @model_validator(mode="after")
-    def _has_a_condition(self) -> ClassRule:
-        if self.name == "lineage":
+    def _can_be_a_class(self) -> ClassRule:
+        if self.name.partition("/")[0] == "lineage":
             raise ValueError("a class cannot be named 'lineage': that group holds where rows come from")
-        if not self.paths and not self.extensions:
-            raise ValueError(f"class {self.name!r} needs paths or extensions, otherwise nothing can match it")
+        if not (self.paths or self.extensions or self.folders or self.types):
+            raise ValueError(f"class {self.name!r} needs paths or extensions, folders or types, otherwise nothing can match it")
+        names = [label.name for label in self.labels]
+        for name in names:
+            if name in _COLUMNS.get(self.medium, "").split() or names.count(name) > 1:
+                raise ValueError(f"class {self.name!r}: label {name!r} bears the name of another column")
         return self
+
+
+_COLUMNS: dict[Medium, str] = {
+    "images": "pixels height width channels orientation format mode frame frames duration damage",
+    "videos": "first count total width height rotation pixel_aspect fps duration codec format audio damage summary",
+    "audio": "samples sample_rate channels layout duration codec format damage",
+    "documents": "document line",
+    "texts": "text encoding format",
+    "files": "data",
+}
+"""Columns that converters give whatever the members are; those that depend on the member are looked at when it is converted."""
 
 
 class Schema(Settings):
@@ -223,6 +285,18 @@ class Schema(Settings):
             if rule.name in MEDIA and rule.name != rule.medium:
                 raise ValueError(f"class {rule.name!r} bears the name of a medium and must have it, not {rule.medium!r}")
         return self
+
+    @model_validator(mode="after")
+    def _no_class_within_another(self) -> Schema:
+        names = {rule.name for rule in self.classes} | ({*MEDIA} if self.unmatched == "medium" else {"files"})
+        for name in sorted(names):
+            if above := next((other for other in sorted(names) if name.startswith(f"{other}/")), None):
+                raise ValueError(f"class {name!r} lies within class {above!r}; a group holds one class, or groups of classes")
+        return self
+
+    def labels(self, class_name: str) -> tuple[Label, ...]:
+        """The labels of a class: of the first of its rules that has any."""
+        return next((rule.labels for rule in self.classes if rule.name == class_name and rule.labels), ())
 
 
 class Limits(Settings):
@@ -357,13 +431,29 @@ def parse(data: Mapping[str, Any], source: str = "configuration") -> Config:
 def load(config_file: Path | None = None, schema_file: Path | None = None, **overrides: Any) -> Config:
     """The configuration of the files, with ``overrides`` (None means not given) on top.
 
+    Either may be one of the predecessor's; what it has that means nothing any more is ignored, and logged as a warning.
     Raises ConfigError when a file is missing, is not JSON or holds a wrong key.
     """
+    source = str(config_file or schema_file or "command line")
     data = _read_json(config_file) if config_file else {}
-    if schema_file:
-        data["schema"] = _read_json(schema_file)
+    schema = _read_json(schema_file) if schema_file else None
+    if predecessor.is_config(data) or predecessor.is_schema(schema or {}):
+        data, ignored = predecessor.translated(data, schema, _keys(Config), source)
+        if ignored:
+            logging.getLogger(__name__).warning("%s", ignored)
+    elif schema is not None:
+        data["schema"] = schema
     data.update({key: value for key, value in overrides.items() if value is not None})
-    return parse(data, str(config_file or schema_file or "command line"))
+    return parse(data, source)
+
+
+def _keys(model: type[Settings]) -> set[str]:
+    return {info.alias or name for name, info in model.model_fields.items()}
+
+
+def json_schema(model: type[Settings]) -> dict[str, Any]:
+    """The JSON Schema of a configuration file (`Config`) or of a schema file (`Schema`), for editors; in docs/ for both."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
 
 
 def commented() -> str:

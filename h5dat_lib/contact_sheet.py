@@ -34,7 +34,7 @@ def contact_sheet(path: str | Path, count: int = 24) -> bytes | None:
 
 
 def _pictures(file: File) -> chain[Array]:
-    tables = [file[name] for name in file.classes if "pixels" in file[name].columns]
+    tables = [file[name] for name in file.tables if "pixels" in file[name].columns]
     return chain.from_iterable((table.pixels[row] for table, row in zip(repeat(table), range(len(table)))) for table in tables)
 
 

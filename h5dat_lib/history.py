@@ -14,12 +14,13 @@ import numpy as np
 from h5dat_lib.chunked import Rows
 from h5dat_lib.columns import Array
 from h5dat_lib.config import RUN_ONLY, Config
-from h5dat_lib.layout import PixelLayout
+from h5dat_lib.format import attribute
+from h5dat_lib.layout import Forms, PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
-from h5dat_lib.read import File
+from h5dat_lib.read import File, Table
 from h5dat_lib.read import open as open_file
 
-__all__ = ["History", "KnownArchive", "Rejected", "history", "member_hashes", "rejected"]
+__all__ = ["History", "KnownArchive", "LastBatch", "Rejected", "history", "member_hashes", "rejected"]
 
 _STEP = 1 << 16
 """Members that are read at a time."""
@@ -28,8 +29,9 @@ _NONE = np.iinfo("u8").max
 
 @dataclass(frozen=True)
 class KnownArchive:
-    """An archive that has come in: ``members`` of it, counted from its first, are in or rejected; all when it is ``complete``.
-    ``batches`` is one more than the number of the last batch.
+    """An archive that has come in: ``members`` of it, counted from its first, are in or rejected; all when it is ``complete``. Each part
+    of a member that was converted in parts counts there; ``further`` are those but the first. ``batches`` is one more than the number of
+    the last batch.
 
     ``fingerprint`` and ``config_digest`` together are its identity. ``sha256`` is "" for a folder and for one that is not complete.
     """
@@ -40,8 +42,18 @@ class KnownArchive:
     fingerprint: str
     config_digest: str
     members: int
+    further: int
     batches: int
     complete: bool
+
+
+@dataclass(frozen=True)
+class LastBatch:
+    """The batch that came in last: its archive and its number there, and whether its last member goes on in the next."""
+
+    fingerprint: str
+    number: int
+    continued: bool
 
 
 @dataclass(frozen=True)
@@ -56,16 +68,18 @@ class History:
     digests: frozenset[str] = frozenset()
     configuration: str = ""
     keys: frozenset[str] = frozenset()
-    layouts: Mapping[str, PixelLayout] = field(default_factory=dict)
+    forms: Forms = field(default_factory=Forms)
     killed: tuple[int, ...] = ()
+    last: LastBatch | None = None
 
     def find(self, fingerprint: str, config_digest: str) -> KnownArchive | None:
         """The archive of this identity; what several runs brought in of it counts together."""
         found = [known for known in self.archives if (known.fingerprint, known.config_digest) == (fingerprint, config_digest)]
         if not found:
             return None
-        members, batches = sum(known.members for known in found), max(known.batches for known in found)
-        return replace(found[-1], members=members, batches=batches, complete=any(known.complete for known in found))
+        members, further = sum(known.members for known in found), sum(known.further for known in found)
+        batches = max(known.batches for known in found)
+        return replace(found[-1], members=members, further=further, batches=batches, complete=any(known.complete for known in found))
 
     def differences(self, config: Config) -> list[str]:
         """Settings that decide the content and are not as in any run before, a line each; none when one was the same."""
@@ -87,9 +101,25 @@ def history(path: Path) -> History:
             frozenset(runs["config_digest"][:]),
             runs["configuration"][len(runs) - 1],
             frozenset(file[BATCHES]["key"][:]),
-            {name: layout for name in file.classes if (layout := _layout(file.hdf5, name))},
+            _forms(file),
             tuple(row for row, status in enumerate(runs["status"][:]) if status == "running"),
+            _last(file),
         )
+
+
+def _last(file: File) -> LastBatch | None:
+    table = file[BATCHES]
+    if not len(table):
+        return None
+    archive, number = (int(table[name][len(table) - 1]) for name in ("archive", "number"))
+    return LastBatch(file[ARCHIVES]["fingerprint"][archive], number, bool(_continued(table)[-1]))
+
+
+def _continued(batches: Table) -> Array:
+    """Whether the last member of each batch goes on in the next one; no batch of an older version says so."""
+    if "continued" not in batches.columns:
+        return np.zeros(len(batches), bool)
+    return np.ma.filled(batches["continued"][:], False)
 
 
 @dataclass(frozen=True)
@@ -155,13 +185,20 @@ def _archives(file: File) -> Iterator[KnownArchive]:
     table, batches = file[ARCHIVES], file[BATCHES]
     of_archive = batches["archive"][:].astype("i8")
     members = np.bincount(of_archive, batches["members"][:], len(table)).astype("i8")
+    further = np.bincount(of_archive, _continued(batches), len(table)).astype("i8")
     numbers = np.zeros(len(table), "i8")
     np.maximum.at(numbers, of_archive, batches["number"][:].astype("i8") + 1)
     columns = {name: table[name][:] for name in ("uri", "size", "sha256", "fingerprint", "config_digest", "complete")}
     columns |= {"size": columns["size"].tolist(), "complete": columns["complete"].tolist()}
-    columns |= {"members": members.tolist(), "batches": numbers.tolist()}
+    columns |= {"members": members.tolist(), "further": further.tolist(), "batches": numbers.tolist()}
     for values in zip(*columns.values(), strict=True):
         yield KnownArchive(**dict(zip(columns, values, strict=True)))
+
+
+def _forms(file: File) -> Forms:
+    """What has been decided of the rows of the classes that are in the file."""
+    keys = {name: json.loads(found) for name in file.classes if (found := attribute(file.hdf5[name], "keys"))}
+    return Forms({name: layout for name in file.tables if (layout := _layout(file.hdf5, name))}, keys)
 
 
 def _layout(file: h5py.File, name: str) -> PixelLayout | None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from h5dat_lib.columns import CHUNK_BYTES
-from h5dat_lib.config import ImageOptions
+from h5dat_lib.config import ImageOptions, VideoOptions
 
-PROBED = 32
-"""Pictures of a class whose headers are read before its layout is fixed."""
 _LEAST_CHUNK = 4096
 
 
@@ -39,7 +38,27 @@ class PixelLayout:
         return row_bytes // int(self.dtype[2:])
 
 
-def pixel_layout(probes: Sequence[tuple[tuple[int, ...], str]], options: ImageOptions) -> PixelLayout:
+Keys = dict[str, Literal["auto", "category", "text"]]
+"""Dotted paths to what of the documents of a class become columns, and what becomes of them."""
+
+
+@dataclass
+class Forms:
+    """What is decided of the rows of classes before any of them is made, by the name of their table; planning adds to it."""
+
+    layouts: dict[str, PixelLayout] = field(default_factory=dict)
+    keys: dict[str, Keys] = field(default_factory=dict)
+
+    def copy(self) -> Forms:
+        """As it is now."""
+        return Forms(dict(self.layouts), dict(self.keys))
+
+    def text(self) -> str:
+        """The same for the same decisions."""
+        return repr((sorted(self.layouts.items()), sorted(self.keys.items())))
+
+
+def pixel_layout(probes: Sequence[tuple[tuple[int, ...], str]], options: ImageOptions | VideoOptions) -> PixelLayout:
     """The layout for a class whose first pictures have these (shape, dtype string such as ``|u1``)."""
     if not probes:
         return PixelLayout(_LEAST_CHUNK * 16)

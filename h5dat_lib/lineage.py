@@ -35,6 +35,15 @@ CHECKSUMS = "lineage/checksums"
 _RECORDED = ("h5dat", "h5py", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "isal", "pyarrow", "prefect")
 
 
+def sample_key(path: str) -> str:
+    """What members of one sample have in common: the path up to the first dot of the file name, as WebDataset has it.
+
+    A path without such a dot, or with a name that starts with it, which WebDataset passes over, is its own key.
+    """
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}" if not name.startswith(".") else path
+
+
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what rows look like; one that is not installed is left out."""

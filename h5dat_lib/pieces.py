@@ -73,7 +73,9 @@ class Pieces:
     def result(self) -> Staged:
         """All pieces, in the order of their members, as what the batch became."""
         pieces = [self._done[first] for first in sorted(self._done)]
-        return replace(pieces[0], **{name: reduce(add, (getattr(piece, name) for piece in pieces)) for name in _PARTS})
+        return replace(
+            pieces[0], continued=pieces[-1].continued, **{name: reduce(add, (getattr(piece, name) for piece in pieces)) for name in _PARTS}
+        )
 
 
 class Died(Exception):

@@ -76,6 +76,7 @@ class Report:
 
     ``duplicates`` members have the same bytes as members of other archives that came in before.
     ``damaged`` says what is wrong with archives that end early, ``changed`` names those that are in as another version.
+    ``unlabelled`` says which labels were not found for all members, and which files of labels have several for a key.
     """
 
     output: str
@@ -90,6 +91,7 @@ class Report:
     seconds: float
     damaged: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 def ingest(
@@ -172,7 +174,7 @@ class Ingest:
             fingerprint = self._fingerprint(archive)
             known = self._output.history.find(fingerprint, self.config.digest())
             if fingerprint in seen or (known and known.complete):
-                self.progress.skipped += known.members if known else 0
+                self.progress.skipped += known.members - known.further if known else 0
                 continue
             seen.add(fingerprint)
             self._plan(archive, number, Done(fingerprint, known.members, known.batches) if known else Done(fingerprint))
@@ -203,14 +205,14 @@ class Ingest:
     def _plan(self, archive: Archive, number: int, done: Done, only: Collection[str] | None = None) -> None:
         plan = Plan(archive, number, self.config, self._output.folder, done, only)
         self.plans.append(plan)
-        self.progress.skipped += done.members
+        self.progress.skipped += plan.members_of(done.members)
         self._done[number] = done.members
         self._records[number] = ArchiveRecord(archive.uri, archive.kind, archive.size, done.fingerprint, self.config.digest())
         if archive.kind != "folder":
             self._hashes[number] = self._hashing.submit(sha256_of, archive.uri)
 
     def _count_members(self) -> None:
-        counts = [plan.members and plan.members - plan.done.members for plan in self.plans]
+        counts = [plan.members and plan.members_of(plan.members) - plan.members_of(plan.done.members) for plan in self.plans]
         self.progress.members_total = None if None in counts else sum(count or 0 for count in counts)
 
     def run(self, convert: Convert, commit: Commit, observe: Callable[[Progress], None] | None = None) -> Report:
@@ -244,7 +246,7 @@ class Ingest:
         for plan in self.plans:
             if self.config.duplicates == "skip":  # all that came before must be in, to be known
                 yield from self._drained(pending, commit, stop)
-            for batch in plan.batches(self._output.layouts, self._known(plan)):
+            for batch in plan.batches(self._output.forms, self._known(plan)):
                 pending.append((batch, _staged_before(batch) or convert(batch)))
                 if len(pending) < window:
                     continue
@@ -320,7 +322,7 @@ class Ingest:
 
     def _count(self, staged: Staged) -> None:
         progress = self.progress
-        progress.members += staged.members
+        progress.members += staged.members - bool(staged.continues)
         progress.stored += staged.stored
         progress.rows += staged.rows
         progress.rejects += staged.rejects
@@ -357,6 +359,7 @@ class Ingest:
         return Report(
             str(self.output), self.record.run_id, progress.members, progress.rows, progress.rejects,
             progress.bytes, progress.batches, progress.skipped, progress.duplicates, seconds, damaged, tuple(self._changed),
+            tuple(remark for plan in self.plans for remark in plan.planner.labeller.remarks()),
         )  # fmt: skip
 
 

@@ -22,14 +22,16 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO, TypeVar, cast
 
 from h5dat_lib.archive import is_container, open_archive, open_reader
-from h5dat_lib.archive.member import Archive, Content, Member, Reader, StreamedArchive
+from h5dat_lib.archive.member import WHOLE, Archive, Content, Member, Part, Reader, StreamedArchive
+from h5dat_lib.archive.packed import unpacked, unpacked_path
 from h5dat_lib.archive.spool import SpoolWriter
 from h5dat_lib.config import Config, Medium
 from h5dat_lib.convert import by_extension, handler_for
-from h5dat_lib.convert.image import probe
 from h5dat_lib.errors import InputError, MemberError
-from h5dat_lib.layout import PROBED, PixelLayout, pixel_layout
+from h5dat_lib.labels import Labeller, Labels
+from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import versions
+from h5dat_lib.probing import PROBED, PROBES, decide
 from h5dat_lib.schema import Class, Classifier
 from h5dat_lib.storage import sha256_of
 
@@ -44,6 +46,10 @@ _SPREAD = 4
 _FLOOR = 0.25
 """...unless there is so little, in seconds, that one of them has done it before the others have started."""
 _STEP = 1 << 20
+_PART = 4
+"""A long video is converted in parts of so many times ``batch_seconds``: each looks through all of it for its own..."""
+_MOST_PARTS = 256
+"""...so that there are no more of them than this."""
 
 
 _MEMBER_FIELDS = attrgetter(*(entry.name for entry in fields(Member)))
@@ -52,22 +58,25 @@ _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(frozen=True)
 class Record:
-    """One line of a plan file: a member and its class; no class when the member is rejected."""
+    """One line of a plan file: a member, or a part of one, and its class; no class when the member is rejected."""
 
     member: Member
     class_: Class | None
+    part: Part = WHOLE
+    labels: Labels = ()
+    """In the order of its class's."""
 
     def to_line(self) -> bytes:
         class_ = (self.class_.name, self.class_.medium) if self.class_ else None
-        return _to_json((*_MEMBER_FIELDS(self.member), class_)).encode() + b"\n"
+        return _to_json((*_MEMBER_FIELDS(self.member), class_, None if self.part == WHOLE else self.part, self.labels)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
-        *values, class_ = json.loads(line)
+        *values, class_, part, labels = json.loads(line)
         member = Member(*values)
         if member.sparse:
             member = replace(member, sparse=tuple((offset, length) for offset, length in member.sparse))
-        return cls(member, Class(*class_) if class_ else None)
+        return cls(member, Class(*class_) if class_ else None, tuple(part) if part else WHOLE, tuple(labels))
 
 
 T = TypeVar("T")
@@ -79,9 +88,10 @@ class Batch:
 
     ``key`` is the same for the same batch of the same archive with the same configuration: by it a batch is committed
     exactly once. ``stored`` counts bytes of the archive, for progress. ``stage`` is the file that the task makes.
-    ``layouts`` holds the pixel layout of each class of pictures, the file ``known`` what is in of other archives. A ``retry`` converts
+    ``forms`` is what has been decided of the classes' rows, the file ``known`` what is in of other archives. A ``retry`` converts
     members whose rejects are on record. ``spool`` says that ``source`` belongs to this batch alone.
     A piece of a batch begins behind its ``first`` members; one that is ``condemned`` is one member, rejected for that reason.
+    ``continues`` names the class of its first record when that is a further part of the member before.
     """
 
     number: int
@@ -95,12 +105,13 @@ class Batch:
     source: str
     stage: str
     config: str
-    layouts: dict[str, PixelLayout]
+    forms: Forms
     spool: bool = False
     known: str = ""
     retry: bool = False
     first: int = 0
     condemned: str = ""
+    continues: str = ""
 
     def records(self) -> Iterator[Record]:
         """The members of the batch, in archive order."""
@@ -121,11 +132,12 @@ class Share:
 class Planner:
     """Classifies the members of one archive, and counts them by class (None: members that will be rejected)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, labeller: Labeller) -> None:
         self.config = config
+        self.labeller = labeller
         self.shares: dict[str | None, Share] = {}
-        self.pictures: dict[str, list[Member]] = {}
-        """The first `PROBED` members of each class of decoded pictures."""
+        self.firsts: dict[Class, list[Member]] = {}
+        """The first `PROBED` members of each class whose rows depend on them."""
         self._classifier = Classifier(config.schema_, _medium_of)
         self._seen: set[int] = set()
 
@@ -144,10 +156,22 @@ class Planner:
             return _rejected(member, "duplicate name: an earlier member has this path; duplicate_names = keep takes both")
         if member.reject is not None:
             return Record(member, None)
-        class_ = self._classifier.classify(member.path)
+        try:
+            class_ = self._class(member, reader)
+        except MemberError as exc:
+            return _rejected(member, exc.reason)
         record = Record(member, class_) if class_ else self._by_content(member, reader)
-        self._note_picture(record)
-        return record
+        self._note_first(record)
+        labels = self.labeller.of(record.class_.name, member.path) if record.class_ else ()
+        return replace(record, labels=labels) if labels else record
+
+    def _class(self, member: Member, reader: Reader) -> Class | None:
+        """The class of a member by its own path, or else by that of the file in it that it compresses; both with their first bytes."""
+        content, inner = Content(reader, member, self.config.limits), unpacked_path(member.path)
+        found = self._classifier.classify(member.path, content.head)
+        if found is None and inner != member.path:
+            return self._classifier.classify(inner, lambda: (unpacked(content) or content).head())
+        return found
 
     def _is_double(self, path: str) -> bool:
         if self.config.duplicate_names == "keep":
@@ -170,25 +194,30 @@ class Planner:
         if not self._classifier.by_medium:
             return _rejected(member, "no class: no rule of the schema matches this path")
         try:
-            head = Content(reader, member, self.config.limits).head()
+            content = Content(reader, member, self.config.limits)
+            content = unpacked(content) or content
+            head, path = content.head(), content.member.path
         except MemberError as exc:
             return _rejected(member, exc.reason)
-        if container := is_container(head):
+        container = is_container(head)
+        handler = None if container else handler_for(head, path)
+        if handler is None and self.config.unknown == "bytes":
+            return Record(member, Class("files", "files"))
+        if container:
             return _rejected(member, f"nested archive: found {container}, which is not opened; ingest it by itself")
-        handler = handler_for(head, member.path)
         if handler is None:
-            return _rejected(member, f"unknown type: no known signature, extension {Path(member.path).suffix!r}")
+            return _rejected(member, f"unknown type: no known signature, extension {Path(path).suffix!r}")
         return Record(member, Class(handler.medium, handler.medium))
 
-    def _note_picture(self, record: Record) -> None:
-        if record.class_ is None or record.class_.medium != "images":
+    def _note_first(self, record: Record) -> None:
+        if record.class_ is None or record.class_.medium not in PROBES:
             return
-        firsts = self.pictures.setdefault(record.class_.name, [])
+        firsts = self.firsts.setdefault(record.class_, [])
         if len(firsts) < PROBED:
             firsts.append(record.member)
 
     def _seconds(self, record: Record) -> float:
-        handler = by_extension(record.member.path)
+        handler = by_extension(unpacked_path(record.member.path))
         megabytes = max(record.member.size, 0) / 1e6
         if record.class_ is None:
             return 20e-6
@@ -198,18 +227,15 @@ class Planner:
             return 1e-3 + megabytes * 0.1
         return handler.member_seconds + megabytes * handler.megabyte_seconds
 
-    def decide_layouts(self, layouts: dict[str, PixelLayout], reader: Reader) -> None:
-        """Adds the layout of each class of pictures that has none yet, from the headers of its first pictures."""
-        for name, members in self.pictures.items():
-            if name not in layouts:
-                probes = [found for member in members if (found := self._probe(name, member, reader))]
-                layouts[name] = pixel_layout(probes, self.config.options(name).image)
+    def parts(self, record: Record, seconds: float) -> int:
+        """How many parts a member is converted in: a long video in several, so that more than one worker has a part in it."""
+        if record.class_ is None or record.class_.medium != "videos":
+            return 1
+        return min(max(int(seconds / (_PART * self.config.batch_seconds)), 1), _MOST_PARTS)
 
-    def _probe(self, name: str, member: Member, reader: Reader) -> tuple[tuple[int, ...], str] | None:
-        try:
-            return probe(Content(reader, member, self.config.limits).read(), self.config.options(name).image, self.config.limits)
-        except MemberError:
-            return None  # it becomes a reject when it is converted, with its reason
+    def decide(self, forms: Forms, kind: str, source: str) -> None:
+        """Adds what the first members of each class decide about its rows, where nothing is decided yet."""
+        decide(forms, self.firsts, kind, source, self.config)
 
 
 @dataclass(frozen=True)
@@ -227,8 +253,8 @@ class Done:
 class Plan:
     """One archive of an ingest: its members, counted, classified and cut into batches.
 
-    ``members`` is None for a streamed archive until its end has been read. ``damage`` says what is wrong with an archive
-    that ends early: what lies before that is converted. ``done`` says where to go on; ``only`` names the members that are
+    ``members`` counts records, and is None for a streamed archive until its end has been read. ``damage`` says what is wrong with an
+    archive that ends early: what lies before that is converted. ``done`` says where to go on; ``only`` names the members that are
     wanted, when that is not all. Raises InputError when the archive cannot be used or is empty.
     """
 
@@ -239,7 +265,7 @@ class Plan:
         self.number = number
         self.done = done or Done(archive.fingerprint())
         self._only = only
-        self.planner = Planner(config)
+        self.planner = Planner(config, Labeller(config.schema_, archive, config.limits, folder, number))
         self.members: int | None = None
         self.damage: str | None = None
         self._config = config
@@ -250,8 +276,14 @@ class Plan:
         self._size = array("q")
         self._stored = array("q")
         self._start = array("q")
+        self._further = array("b")
+        """Whether a record is a further part of the member before."""
         if not self.archive.streamed:
             self._list()
+
+    def members_of(self, records: int) -> int:
+        """How many members the first so many records are of: further parts of a member do not count."""
+        return records - sum(self._further[:records])
 
     @property
     def stored(self) -> int:
@@ -268,11 +300,14 @@ class Plan:
                     continue
                 record, seconds = self.planner.record(member, reader)
                 self._refuse_unknown_file(record)
-                self._start.append(plan.tell())
-                self._cost.append(seconds)
-                self._size.append(_counted(member.size))
-                self._stored.append(_counted(member.stored))
-                plan.write(record.to_line())
+                parts = self.planner.parts(record, seconds)
+                for part in range(parts):
+                    self._start.append(plan.tell())
+                    self._cost.append(seconds / parts)
+                    self._size.append(_counted(member.size) // parts)
+                    self._stored.append(_counted(member.stored) // parts)
+                    self._further.append(part > 0)
+                    plan.write(replace(record, part=(part, parts)).to_line())
         reader.close()
         self.planner.forget_names()
         self.members = len(self._start)
@@ -306,36 +341,39 @@ class Plan:
         if not members and self._only is None:
             raise InputError(f"{self.archive.uri}: found no members, expected at least one; nothing to ingest")
 
-    def batches(self, layouts: dict[str, PixelLayout], known: Path | None = None) -> Iterator[Batch]:
-        """Batches in archive order, from where ``done`` says. ``layouts`` holds what is known of the output's classes and is added
+    def batches(self, forms: Forms, known: Path | None = None) -> Iterator[Batch]:
+        """Batches in archive order, from where ``done`` says. ``forms`` holds what is decided of the output's classes and is added
         to; ``known`` is the file of contents that are in."""
         identity = f"{self.done.fingerprint} {self._config.digest()}"
-        # What a staged file holds depends on these, on the layouts, and on nothing else.
+        # What a staged file holds depends on these, on the forms, and on nothing else.
         left_out = sha256_of(str(known)) if known and self._config.duplicates == "skip" else ""
-        made_with = (self._config.limits.model_dump_json(), json.dumps(versions()), left_out)
+        made_with = (self._config.limits.model_dump_json(), json.dumps(versions()), left_out, self.planner.labeller.beside)
         first = self.done.members
-        for batch in self._spooled(layouts) if self.archive.streamed else self._listed(layouts):
+        for batch in self._spooled(forms) if self.archive.streamed else self._listed(forms):
             key = _hash(identity, str(first))
-            stage = self._folder / f"{_hash(key, str(batch.members), *made_with, *map(repr, sorted(layouts.items())))}.stage"
-            yield replace(batch, key=key, layouts=dict(layouts), known=str(known or ""), retry=self._only is not None, stage=str(stage))
+            stage = self._folder / f"{_hash(key, str(batch.members), *made_with, forms.text())}.stage"
+            yield replace(batch, key=key, forms=forms.copy(), known=str(known or ""), retry=self._only is not None, stage=str(stage))
             first += batch.members
 
     def _batch(self, number: int, plan: Path, start: int, members: int, stored: int) -> Batch:
         return Batch(
             number, "", self.number, str(plan), start, members, stored,
-            self.archive.kind, self.archive.uri, "", str(self._config_path), {},
+            self.archive.kind, self.archive.uri, "", str(self._config_path), Forms(),
         )  # fmt: skip
 
-    def _listed(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
-        reader = open_reader(self.archive.kind, self.archive.uri, self._config.limits)
-        self.planner.decide_layouts(layouts, reader)
-        reader.close()
+    def _listed(self, forms: Forms) -> Iterator[Batch]:
+        self.planner.decide(forms, self.archive.kind, self.archive.uri)
         total = sum(self._cost)
         first, number, left = self.done.members, self.done.batches, total - sum(self._cost[: self.done.members])
         while first < len(self._start):
             end, seconds = self._end_of_batch(first, self._target(left, total))
-            yield self._batch(number, self._path, self._start[first], end - first, sum(self._stored[first:end]))
+            batch = self._batch(number, self._path, self._start[first], end - first, sum(self._stored[first:end]))
+            yield replace(batch, continues=self._continues(batch)) if self._further[first] else batch
             first, number, left = end, number + 1, left - seconds
+
+    def _continues(self, batch: Batch) -> str:
+        first = next(batch.records())
+        return first.class_.name if first.class_ else ""
 
     def _target(self, left: float, total: float) -> float:
         """Seconds of work for the next batch: large ones first, small ones last, all of them worth a task run."""
@@ -350,7 +388,7 @@ class Plan:
             end += 1
         return end, seconds
 
-    def _spooled(self, layouts: dict[str, PixelLayout]) -> Iterator[Batch]:
+    def _spooled(self, forms: Forms) -> Iterator[Batch]:
         """Reads the stream as far as the next batch; each batch has a spool and a plan file of its own."""
         archive = cast(StreamedArchive, self.archive)
         stream = _Stream(self._until_damage(archive.stream(), lambda damaged: (damaged, cast(BinaryIO, BytesIO()))))
@@ -360,7 +398,7 @@ class Plan:
             spool = self._folder / f"{self.number:05}-{number:06}.spool"
             # Small batches first: the workers start early, and a short archive is still spread over all of them.
             seconds = self._config.batch_seconds * min(1, 1.5 ** min(number, _LEAST) / _LEAST)
-            members = self._spool(stream, spool, seconds, layouts)
+            members = self._spool(stream, spool, seconds, forms)
             total += members
             if not members:
                 break
@@ -379,7 +417,7 @@ class Plan:
             count += 1
         return count
 
-    def _spool(self, stream: _Stream, path: Path, target: float, layouts: dict[str, PixelLayout]) -> int:
+    def _spool(self, stream: _Stream, path: Path, target: float, forms: Forms) -> int:
         """Copies members into the spool until their work reaches ``target`` seconds; returns how many there were."""
         count, size, seconds = 0, 0, 0.0
         with SpoolWriter(path, self._config.limits) as spool, path.with_suffix(".plan").open("wb") as plan:
@@ -398,8 +436,8 @@ class Plan:
                 count, size, seconds = count + 1, size + max(spooled.size, 0), seconds + cost
                 if seconds >= target:
                     break
-            self.planner.decide_layouts(layouts, reader)
             reader.close()
+            self.planner.decide(forms, "tar", str(path))
         if not count:
             path.unlink()
             path.with_suffix(".plan").unlink()
@@ -443,6 +481,8 @@ class PlanSummary:
     members: int
     batches: int
     classes: list[ClassSummary]
+    unlabelled: list[str]
+    """What is to be known of labels, a line each: those that were not found for all members."""
 
 
 def summarise(archive: str, config: Config) -> PlanSummary:
@@ -451,13 +491,14 @@ def summarise(archive: str, config: Config) -> PlanSummary:
         plan = Plan(open_archive(archive, config.limits), 0, config, Path(folder))
         appearances: Counter[str | None] = Counter()
         batches = 0
-        for batch in plan.batches({}):
+        for batch in plan.batches(Forms()):
             batches += 1
             appearances.update({record.class_.name if record.class_ else None for record in batch.records()})
             if batch.spool:
                 Path(batch.source).unlink()
         classes = [ClassSummary(name or "", share.members, share.bytes, appearances[name]) for name, share in plan.planner.shares.items()]
-        return PlanSummary(plan.archive.uri, plan.archive.kind, plan.members or 0, batches, classes)
+        members, remarks = plan.members_of(plan.members or 0), plan.planner.labeller.remarks()
+        return PlanSummary(plan.archive.uri, plan.archive.kind, members, batches, classes, remarks)
 
 
 def _spooled_member(spool: SpoolWriter, member: Member, data: BinaryIO) -> Member:

@@ -20,10 +20,10 @@ import h5py
 import numpy as np
 
 from h5dat_lib.chunked import Rows, fault
-from h5dat_lib.columns import PairType, column_name
+from h5dat_lib.columns import FRAMES, PairType, column_name
 from h5dat_lib.errors import FormatError
 from h5dat_lib.format import attribute, open_readonly, table_attributes
-from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS
+from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS, sample_key
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
 
 __all__ = ["File", "Origin", "Reject", "Table", "open"]
@@ -34,10 +34,14 @@ _STEP = 4096
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row came from: sizes in bytes, ``crc32`` and ``sha256`` of the member, ``time`` in seconds since 1970, UTC."""
+    """Where a row came from: sizes in bytes, ``crc32`` and ``sha256`` of the member, ``time`` in seconds since 1970, UTC.
+
+    ``key`` is what members of one sample have in common: the member's path up to the first dot of its name.
+    """
 
     archive: str
     member: str
+    key: str
     size: int
     crc32: int
     sha256: str
@@ -77,8 +81,16 @@ class File:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Names of the classes, each a table."""
-        return [name for name, item in self.hdf5.items() if name != LINEAGE and isinstance(item, h5py.Group)]
+        """Names of the classes, each a table; with the names of the groups that it lies in, `train/images`."""
+        try:
+            return list(_classes(self.hdf5))
+        except (KeyError, OSError, RuntimeError) as exc:  # h5py raises any of them, according to what is damaged
+            raise FormatError(f"{self.path}: found damaged groups ({exc}), expected tables; make the file anew") from exc
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of all tables whose rows come from members: the classes, and below those of videos their frames, `videos/frames`."""
+        return [name for class_name in self.classes for name in (class_name, f"{class_name}/{FRAMES}") if name in self]
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a class, or lineage table. Raises FormatError when that cannot be read."""
@@ -107,12 +119,12 @@ class File:
                     yield Reject(archives[archive], path, stage, reason)
 
     def describe(self) -> dict[str, Any]:
-        """What the file holds, as plain values: classes with their columns, sources, runs, counts; sizes in bytes on disk."""
+        """What the file holds, as plain values: its tables with their columns, sources, runs, counts; sizes in bytes on disk."""
         return {
             "path": str(self.path),
             "bytes": self.path.stat().st_size,
             "format_version": int(self.hdf5.attrs["format_version"]),
-            "classes": [self[name].describe() for name in self.classes],
+            "classes": [self[name].describe() for name in self.tables],
             "sources": [{key: archive[key] for key in ("uri", "kind", "size", "sha256")} for archive in self.archives()],
             "runs": [{key: run[key] for key in ("run_id", "status", "start", "end", "members", "rows", "rejects")} for run in self.runs()],
             "members": len(self[MEMBERS]) if MEMBERS in self else 0,
@@ -126,6 +138,22 @@ class File:
     def archives(self) -> list[dict[str, Any]]:
         """What is recorded of each archive, in the order they came in."""
         return self[ARCHIVES].rows_as_dicts() if ARCHIVES in self else []
+
+
+def _classes(file: h5py.File) -> Iterator[str]:
+    """Paths of the groups that are tables, and of those that look like damaged ones; what lies below a table is a part of it."""
+    groups, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
+    while groups:
+        folder, group = groups.pop(0)
+        for name, item in group.items():
+            place = h5py.h5o.get_info(item.id).addr
+            if folder + name == LINEAGE or not isinstance(item, h5py.Group) or place in seen:
+                continue
+            seen.add(place)
+            if "columns" in item.attrs or any(isinstance(part, h5py.Dataset) for part in item.values()):
+                yield folder + name
+            else:
+                groups.append((f"{folder}{name}/", item))
 
 
 class Table:
@@ -187,6 +215,7 @@ class Table:
         return Origin(
             archive=hdf5[ARCHIVES]["uri"][int(member["archive"])],
             member=member["path"],
+            key=member.get("key") or sample_key(member["path"]),
             size=int(member["size"]),
             crc32=int(member["crc32"]),
             sha256=member["sha256"],

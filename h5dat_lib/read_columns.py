@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sized
 from itertools import pairwise
 from typing import Any, Protocol
@@ -48,14 +47,17 @@ class _Dataset:
 
 
 class Plain(_Dataset):
-    """Numbers and booleans as numpy values, fixed-length strings as str."""
+    """Numbers, booleans and dates as numpy values, fixed-length strings as str."""
 
     def __init__(self, item: h5py.Dataset, layout: str) -> None:
         super().__init__(item, layout)
         self._is_text = self._values.dtype.kind == "S"
+        self._date = _date_type(item)
 
     def __getitem__(self, rows: Any) -> Any:
         values = super().__getitem__(rows)
+        if self._date:
+            return values.view(self._date)
         if not self._is_text:
             return values
         try:
@@ -64,7 +66,49 @@ class Plain(_Dataset):
             raise fault(self._values.dataset, f"a string that is not UTF-8 ({exc})", "UTF-8") from exc
 
     def describe(self) -> dict[str, Any]:
-        return super().describe() | ({"dtype": "string"} if self._is_text else {})
+        dtype = "string" if self._is_text else str(self._date or self._values.dtype)
+        return super().describe() | {"dtype": dtype}
+
+
+def _date_type(item: h5py.Dataset) -> np.dtype[Any] | None:
+    """numpy's type of a column of dates, which are stored as integers; None of another."""
+    unit = attribute(item, "unit")
+    if unit is None:
+        return None
+    if unit not in _UNITS or item.dtype != np.dtype("<i8"):
+        raise fault(item, f"dates of unit {unit!r} as {item.dtype}", f"integers of 8 bytes, in one of {', '.join(_UNITS)}")
+    return np.dtype(f"<M8[{unit}]")
+
+
+_UNITS = ("D", "s", "ms", "us", "ns")
+"""What a date counts, from 1970-01-01, by numpy's names."""
+
+
+class Categorical:
+    """Strings of which few are distinct: a str, or None where there is none; several as a list. ``codes`` are numbers of `categories`."""
+
+    layout = "categorical"
+
+    def __init__(self, item: h5py.Group, layout: str) -> None:
+        self.codes = _part(item, "codes")
+        """(rows,) int32, -1 where there is no value."""
+        self.categories: list[str] = open_column(_item(item, "categories"), None)[:]
+        """The distinct strings, in the order of their codes."""
+        self._item = item
+        self._bytes = sum(Rows(part).stored for part in item.values() if isinstance(part, h5py.Dataset))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: Any) -> Any:
+        codes = self.codes[_normal(rows, len(self))]
+        if np.min(codes, initial=0) < -1 or np.max(codes, initial=-1) >= len(self.categories):
+            raise fault(self._item, f"codes {np.min(codes)} to {np.max(codes)}", f"-1 to {len(self.categories) - 1}")
+        names: list[str | None] = [*self.categories, None]
+        return names[int(codes)] if np.ndim(codes) == 0 else [names[code] for code in codes.tolist()]
+
+    def describe(self) -> dict[str, Any]:
+        return {"layout": self.layout, "shape": (), "dtype": f"{len(self.categories)} categories", "bytes": self._bytes}
 
 
 class Nullable:
@@ -74,7 +118,7 @@ class Nullable:
 
     def __init__(self, item: h5py.Group, layout: str) -> None:
         self._mask = _part(item, "mask")
-        self._values = Plain(_dataset(item, "values"), "plain")
+        self._values = Plain(_item(item, "values"), "plain")
         _check_rows(item, len(self._mask), self._values)
 
     def __len__(self) -> int:
@@ -174,8 +218,18 @@ class Text(_Ranges):
             raise fault(self._item, f"a text that is not UTF-8 ({exc})", "UTF-8") from exc
 
 
+class Raw(_Ranges):
+    """Bytes as they were."""
+
+    def _value(self, row: int, data: Array) -> bytes:
+        return data.tobytes()
+
+    def _dtype(self) -> str:
+        return "bytes"
+
+
 class Ragged(_Ranges):
-    """Arrays of any shape: (height, width, channels) of the row's own dtype."""
+    """Arrays of any shape, such as (height, width, channels) or (samples, channels), of the row's own dtype."""
 
     def __init__(self, item: h5py.Group, layout: str) -> None:
         super().__init__(item, layout)
@@ -206,8 +260,7 @@ class Encoded(_Ranges):
 
     def __init__(self, item: h5py.Group, layout: str, table: h5py.Group) -> None:
         super().__init__(item, layout)
-        self._color = attribute(table, "color", "keep")
-        self._resize = attribute(table, "resize") or "null"
+        self._how = {name: attribute(table, name) for name in ("color", "resize", "profile", "damaged", "vector_size")}
 
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
@@ -216,27 +269,29 @@ class Encoded(_Ranges):
 
     def _value(self, row: int, data: Array) -> Array:
         # Imported here because listing a file must not pay for loading decoders and settings.
-        from h5dat_lib.config import ImageOptions
-        from h5dat_lib.convert.image import decode
+        from h5dat_lib.convert.image import decode, from_attributes
 
         try:
-            options = ImageOptions(color=self._color, resize=json.loads(self._resize))
+            options = from_attributes(self._how)
         except (TypeError, ValueError) as exc:
-            raise fault(self._item, f"color {self._color!r} and resize {self._resize!r} of its table", "those of a configuration") from exc
+            found = ", ".join(f"{name} {value!r}" for name, value in self._how.items())
+            raise fault(self._item, f"{found} of its table", "those of a configuration") from exc
         return decode(data.tobytes(), options)
 
     def _dtype(self) -> str:
         return "file"
 
 
-def open_column(item: Any, table: h5py.Group) -> Column:
-    """The column of a table behind a dataset or a group.
+def open_column(item: Any, table: h5py.Group | None) -> Column:
+    """The column of a table behind a dataset or a group; None for a part of a column, which has rows of its own.
 
     Raises FormatError when it is not as docs/format.md has its layout, or has other rows than its table.
     """
     layout = attribute(item, "layout", "plain")
     if not isinstance(layout, str) or layout not in (*_READERS, "encoded"):
         raise fault(item, f"layout {layout!r}", "one of " + ", ".join((*_READERS, "encoded")))
+    if table is None:
+        return _READERS[layout](item, layout)
     column = Encoded(item, layout, table) if layout == "encoded" else _READERS[layout](item, layout)
     _check_rows(item, int(attribute(table, "rows", len(column))), column)
     return column
@@ -245,32 +300,35 @@ def open_column(item: Any, table: h5py.Group) -> Column:
 _READERS: dict[str, Callable[[Any, str], Column]] = {
     "plain": Plain,
     "nullable": Nullable,
+    "categorical": Categorical,
     "dense": _Dataset,
     "ragged": Ragged,
     "text": Text,
+    "bytes": Raw,
 }
 
 
-_PARTS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "values": ("|u1", ()),
-    "offset": ("<u8", ()),
-    "length": ("<u8", ()),
-    "shape": ("<u4", (3,)),
-    "dtype": ("|S4", ()),
-    "mask": ("|b1", ()),
+_PARTS = {
+    "values": ("|u1", 1),
+    "codes": ("<i4", 1),
+    "offset": ("<u8", 1),
+    "length": ("<u8", 1),
+    "shape": ("<u4", 2),
+    "dtype": ("|S4", 1),
+    "mask": ("|b1", 1),
 }
-"""Type and shape of a row of the datasets that a column is made of."""
+"""Type and number of axes of the datasets that a column is made of."""
 
 
 def _part(column: Any, name: str) -> Rows:
     """One of the datasets that a column is made of."""
-    part, expected = Rows(_dataset(column, name)), _PARTS[name]
-    if (part.dtype.str, part.shape[1:]) != expected:
-        raise fault(part.dataset, f"{part.dtype.str} {part.shape[1:]} a row", f"{expected[0]} {expected[1]}")
+    part, expected = Rows(_item(column, name)), _PARTS[name]
+    if (part.dtype.str, len(part.shape)) != expected:
+        raise fault(part.dataset, f"{part.dtype.str} of {len(part.shape)} axes", f"{expected[0]} of {expected[1]}")
     return part
 
 
-def _dataset(column: Any, name: str) -> Any:
+def _item(column: Any, name: str) -> Any:
     if not isinstance(column, h5py.Group) or name not in column:
         raise fault(column, f"no {name!r} in it", f"a column of layout {column.attrs.get('layout')!r}")
     return column[name]

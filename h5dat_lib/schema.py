@@ -1,12 +1,27 @@
-"""Member path -> class: the rules of a schema, or the medium when there is none. The first match wins."""
+"""Member -> class: the rules of a schema, or the medium when there is none. The first match wins."""
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from h5dat_lib.config import Medium, Schema
+from h5dat_lib.config import ClassRule, Medium, Schema
+from h5dat_lib.convert import HANDLERS, formats
+from h5dat_lib.convert.handler import Handler
+from h5dat_lib.errors import ConfigError
+
+_MIME: dict[Medium, str] = {
+    "images": "image",
+    "videos": "video",
+    "audio": "audio",
+    "documents": "application",
+    "tables": "text",
+    "texts": "text",
+}
+"""What the MIME types of a medium begin with (iana.org/assignments/media-types)."""
 
 
 @dataclass(frozen=True)
@@ -22,39 +37,76 @@ class _Rule:
     target: Class
     extensions: tuple[str, ...]
     paths: tuple[re.Pattern[str], ...]
+    folders: tuple[re.Pattern[str], ...]
+    types: frozenset[str]
+    """Names of formats."""
 
-    def matches(self, path: str) -> bool:
+    def matches(self, path: str, head: Callable[[], bytes]) -> bool:
         if self.extensions and not path.lower().endswith(self.extensions):
             return False
-        return not self.paths or any(pattern.fullmatch(path) for pattern in self.paths)
+        if any(group and not any(pattern.fullmatch(path) for pattern in group) for group in (self.paths, self.folders)):
+            return False
+        return not self.types or any(handler.name in self.types for handler in formats(head(), path))
 
 
 class Classifier:
-    """Decides the class of a member by its path.
+    """Decides the class of a member by its path, and by its first bytes where a rule asks for types.
 
-    ``medium_of`` tells the medium of a path by its extension, None when the extension says nothing.
+    ``medium_of`` tells the medium of a path by its extension, None when the extension says nothing. Raises ConfigError for a type of
+    content that there is none of.
     """
 
     def __init__(self, schema: Schema, medium_of: Callable[[str], Medium | None]) -> None:
-        self._rules = [
-            _Rule(
-                Class(rule.name, rule.medium),
-                tuple("." + extension.lower().lstrip(".") for extension in rule.extensions),
-                tuple(re.compile(glob_regex(pattern)) for pattern in rule.paths),
-            )
-            for rule in schema.classes
-        ]
+        self._rules = [_rule(rule) for rule in schema.classes]
         self._medium_of = medium_of
         self.by_medium = not schema.classes or schema.unmatched == "medium"
         """Whether a member that no rule matches is classified by its medium."""
 
-    def classify(self, path: str) -> Class | None:
-        """The class of a path; None when no rule matches it and its extension says nothing."""
+    def classify(self, path: str, head: Callable[[], bytes] = bytes) -> Class | None:
+        """The class of a member; None when no rule matches it and its extension says nothing.
+
+        ``head`` gives its first bytes, and is called only for a rule with types that the path does not rule out. Raises what it raises.
+        """
         for rule in self._rules:
-            if rule.matches(path):
+            if rule.matches(path, head):
                 return rule.target
         medium = self._medium_of(path) if self.by_medium else None
         return Class(medium, medium) if medium else None
+
+
+def _rule(rule: ClassRule) -> _Rule:
+    return _Rule(
+        Class(rule.name, rule.medium),
+        tuple("." + extension.lower().lstrip(".") for extension in rule.extensions),
+        tuple(re.compile(glob_regex(pattern)) for pattern in rule.paths),
+        tuple(re.compile(folder_regex(folder)) for folder in rule.folders),
+        frozenset().union(*(_formats(rule.name, wanted) for wanted in rule.types)),
+    )
+
+
+def _formats(class_name: str, wanted: str) -> set[str]:
+    """Names of the formats that a type means: one by its name, or all that a MIME type matches."""
+    found = {handler.name for handler in HANDLERS if handler.name == wanted or any(fnmatchcase(mime, wanted) for mime in _mimes(handler))}
+    if not found:
+        names = ", ".join(sorted(handler.name for handler in HANDLERS))
+        raise ConfigError(
+            f"class {class_name!r}: found type {wanted!r}, expected a MIME type such as image/png or image/*, or one of {names}"
+        )
+    return found
+
+
+def _mimes(handler: Handler) -> set[str]:
+    """The MIME types of a format: those that Python knows of its extensions, and one of its medium and its name."""
+    known = mimetypes.MimeTypes()  # Python's own table, whatever this machine adds to it
+    return {kind for extension in handler.extensions for table in known.types_map if (kind := table.get(extension))} | {
+        f"{_MIME[handler.medium]}/{handler.name}"
+    }
+
+
+def folder_regex(folder: str) -> str:
+    """A regular expression for the paths of all that lies in a folder: at any depth, or with a leading slash at the top."""
+    inner = folder.strip("/")
+    return glob_regex(f"{inner}/**" if folder.startswith("/") else f"**/{inner}/**")
 
 
 def glob_regex(pattern: str) -> str:

@@ -14,19 +14,20 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from h5dat_lib.archive import is_container, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
-from h5dat_lib.columns import Block, Bytes, Column, Fault, References, Scalars
+from h5dat_lib.archive.packed import unpacked, unpacked_path
+from h5dat_lib.columns import Block, Bytes, Categories, Column, Fault, References, Scalars
 from h5dat_lib.config import Config, Limits, MediumOptions, load
-from h5dat_lib.convert import handler_for, single_threaded
+from h5dat_lib.convert import FILE, by_extension, handler_for, single_threaded
 from h5dat_lib.convert.handler import Handler
 from h5dat_lib.errors import H5datError, MemberError, escaped
 from h5dat_lib.known import Known
-from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
+from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS, sample_key
 from h5dat_lib.marks import IDLE, NOWHERE, Mark, Place
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.plan import Batch, Record
@@ -37,6 +38,8 @@ _LINEAGE_ROWS = 1000
 """Members, and rejects, that are noted before they are written to the staged file."""
 _PART_BYTES = 64 << 20
 """``limits.member_seconds`` are for each of these that a member begins."""
+_PATIENCE = 10
+"""A member may also take so many times as long as its format is known to take: a megabyte of video is many of pixels."""
 _LATER_BYTES = 512 << 20
 """Address space of libraries that a worker loads when a member needs them; pyarrow and OpenCV take 340 MiB."""
 _NO_MEMORY = re.compile(r"(insufficient|cannot allocate|not enough|out of) memory|memory allocation|bad_alloc", re.IGNORECASE)
@@ -66,6 +69,10 @@ class Staged:
     seconds: float
     duplicates: int = 0
     resolved: tuple[str, ...] = ()
+    continues: str = ""
+    """The class of the member that this batch goes on with, when it begins with a further part of one."""
+    continued: bool = False
+    """Whether its last member was converted and goes on in the next batch."""
 
 
 def start_worker(parent: int, marks: str) -> None:
@@ -112,7 +119,7 @@ def stage(batch: Batch) -> Staged:
         with StageWriter(Path(batch.stage)) as out:
             converter = _BatchConverter(batch, config, reader, out)
             for number, record in enumerate(batch.records(), batch.first):
-                mark.note(Place(batch.archive, batch.number, number, _seconds(record.member, config.limits)))
+                mark.note(Place(batch.archive, batch.number, number, _seconds(record, config.limits)))
                 converter.add(record)
             mark.note(edge)
             converter.close(time.monotonic() - started)
@@ -123,14 +130,16 @@ def stage(batch: Batch) -> Staged:
     return Staged(
         (batch.stage,), batch.number, batch.archive, batch.members, batch.stored,
         converter.rows, converter.rejects, converter.bytes, time.monotonic() - started,
-        converter.duplicates, tuple(converter.resolved),
+        converter.duplicates, tuple(converter.resolved), batch.continues, converter.continued,
     )  # fmt: skip
 
 
-def _seconds(member: Member, limits: Limits) -> float:
-    """How long a member may take; one of unknown size as long as the largest that it may be."""
+def _seconds(record: Record, limits: Limits) -> float:
+    """How long a member may take, or a part of one; one of unknown size as long as the largest that it may be."""
+    member, handler = record.member, by_extension(unpacked_path(record.member.path))
     size = member.size if member.size >= 0 else member.stored * limits.ratio
-    return limits.member_seconds * (1 + size // _PART_BYTES)
+    estimate = size / 1e6 * handler.megabyte_seconds / record.part[1] if handler else 0
+    return max(limits.member_seconds * (1 + size // _PART_BYTES), _PATIENCE * estimate)
 
 
 def _limit_memory(size: int) -> None:
@@ -143,12 +152,16 @@ def _limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
+_RECORDED = ("rows", "rejects", "bytes", "seconds", "duplicates", "continued")
+"""What the row of a batch tells of `Staged`."""
+
+
 def restaged(batch: Batch) -> Staged:
     """What `stage` told of a batch whose staged file is there. Raises OutputError when the file is not whole."""
     with StagedFile(Path(batch.stage)) as file:
         [segment] = file.segments(BATCHES)
-    recorded = {name: segment.columns[name].values[0].item() for name in ("rows", "rejects", "bytes", "seconds", "duplicates")}  # type: ignore[union-attr]
-    return Staged((batch.stage,), batch.number, batch.archive, batch.members, batch.stored, **recorded)
+    recorded = {name: segment.columns[name].values[0].item() for name in _RECORDED}  # type: ignore[union-attr]
+    return Staged((batch.stage,), batch.number, batch.archive, batch.members, batch.stored, **recorded, continues=batch.continues)
 
 
 @functools.lru_cache(maxsize=4)
@@ -166,58 +179,76 @@ class _BatchConverter:
         self.rejects = 0
         self.duplicates = 0
         self.resolved: list[str] = []
+        self.continued = False
         self._batch = batch
         self._known = Known(batch.known)
         self._config = config
         self._reader = reader
         self._out = out
         self._tables: dict[str, TablePacker] = {}
+        self._of_classes: dict[str, MediumOptions] = {}
         self._members: list[tuple[str, int, int, str, str, str, int, float]] = []
         self._rejects: list[tuple[str, str, str]] = []
 
     def add(self, record: Record) -> None:
         """Converts one member; whatever is wrong with it costs this member only."""
-        member = record.member
+        member, converted = record.member, self.members
         try:
             if self._batch.condemned:
                 raise MemberError(self._batch.condemned)
             if record.class_ is None:
                 raise MemberError(member.reject or "no class", "plan")
-            self._convert(member, record.class_)
+            self._convert(record, record.class_)
         except MemberError as exc:
             if self._batch.retry and member.path not in self.resolved[-1:]:
                 self.rejects += 1  # it is on record, and stays so
             else:
                 self._reject(member, exc.stage, exc.reason)
+        number, parts = record.part
+        self.continued = self.members > converted and number < parts - 1
 
-    def _convert(self, member: Member, class_: Class) -> None:
-        content = Content(self._reader, member, self._config.limits)
+    def _convert(self, record: Record, class_: Class) -> None:
+        member = record.member
+        content = Content(self._reader, member, self._config.limits, record.part)
         if self._known and self._config.duplicates == "skip":
             content.check()
             if content.sha256 in self._known:
                 self._note(content, "duplicate", class_, 0)
                 return
-        handler = _handler(content, class_)
-        table = self._table(class_.name)
-        first, whole = table.rows, False
+        source = content if class_.medium == "files" else unpacked(content) or content
+        handler = _handler(source, class_)
+        place = _Starts(class_.name, self._table)
+        labels = {label.name: value for label, value in zip(self._config.schema_.labels(class_.name), record.labels, strict=True)}
+        rows, whole = 0, False
         try:
-            for block in _blocks(handler, content, self._config.options(class_.name)):
+            for block in _blocks(handler, source, self._options(class_.name)):
                 if isinstance(block, Fault):
                     self._reject(member, "convert", block.reason)
                 else:
-                    table.add(_with_member(block, self.members))
+                    place.table(block.table).add(_with_member(place.located(_labelled(block, labels)), self.members))
+                    rows += block.rows if block.table or content.part[0] == 0 else 0  # a further part goes on with the row of the first
             whole = True
         finally:
-            if whole or table.rows > first:  # what was converted before a fault stays, and keeps its origin
-                self._note(content, f"{handler.name}/{handler.version}", class_, table.rows - first)
+            if whole or rows:  # what was converted before a fault stays, and keeps its origin
+                self._note(content, f"{handler.name}/{handler.version}", class_, rows)
+
+    def _options(self, class_name: str) -> MediumOptions:
+        """The options of a class, with the keys that have been decided to become columns."""
+        if class_name not in self._of_classes:
+            options = self._config.options(class_name)
+            if keys := self._batch.forms.keys.get(class_name):
+                options = options.model_copy(update={"document": options.document.model_copy(update={"columns": keys})})
+            self._of_classes[class_name] = options
+        return self._of_classes[class_name]
 
     def _note(self, content: Content, converter: str, class_: Class, rows: int) -> None:
         size = max(content.size, 0)
         self._members.append((content.member.path, size, content.crc32, content.sha256, converter, class_.name, rows, time.time()))
-        self.bytes += size
         self.rows += rows
         self.members += 1
-        self.duplicates += content.sha256 in self._known
+        if content.part[0] == 0:
+            self.bytes += size
+            self.duplicates += content.sha256 in self._known
         if self._batch.retry:
             self.resolved.append(content.member.path)
         if len(self._members) >= _LINEAGE_ROWS:
@@ -235,7 +266,7 @@ class _BatchConverter:
         return self._tables[name]
 
     def _packer(self, name: str) -> TablePacker:
-        return TablePacker(name, self._out, self._config.compression, self._batch.layouts.get(name))
+        return TablePacker(name, self._out, self._config.compression, self._batch.forms.layouts.get(name))
 
     def close(self, seconds: float) -> None:
         """Writes what is still held, and the lineage of the batch: its members, its rejects and itself."""
@@ -264,6 +295,7 @@ class _BatchConverter:
         paths, sizes, crcs, hashes, converters, classes, rows, times = zip(*self._members, strict=True)
         columns: dict[str, Column] = {
             "path": Bytes([path.encode() for path in paths], "text"),
+            "key": Bytes([sample_key(path).encode() for path in paths], "text"),
             "size": Scalars(sizes, "<u8"),
             "crc32": Scalars(crcs, "<u4"),
             "sha256": Scalars([value.encode() for value in hashes], "S64"),
@@ -297,10 +329,38 @@ class _BatchConverter:
             "duplicates": Scalars([self.duplicates], "<u8"),
             "bytes": Scalars([self.bytes], "<u8"),
             "seconds": Scalars([seconds], "<f8"),
+            "continued": Scalars([self.continued], "?"),
             "archive": References([0], ARCHIVES),
             "run": References([0], RUNS),
         }
         return Block(1, columns)
+
+
+class _Starts:
+    """Where the rows of one member start in the tables of its class: its own, and those below it."""
+
+    def __init__(self, class_name: str, packer: Callable[[str], TablePacker]) -> None:
+        self._class = class_name
+        self._packer = packer
+        self._starts: dict[str, int] = {}
+
+    def table(self, below: str) -> TablePacker:
+        """The table of the class, or the one of that name below it."""
+        name = f"{self._class}/{below}".rstrip("/")
+        table = self._packer(name)
+        self._starts.setdefault(name, table.rows)
+        return table
+
+    def located(self, block: Block) -> Block:
+        """The block with its references to tables of the class, as a converter names them, as references to rows of this batch."""
+        columns = {name: self._located(column) if isinstance(column, References) else column for name, column in block.columns.items()}
+        return replace(block, columns=columns)
+
+    def _located(self, column: References) -> References:
+        below = column.table.removeprefix(".").removeprefix("/")
+        name = f"{self._class}/{below}".rstrip("/")
+        self.table(below)
+        return References([value + self._starts[name] for value in column.values], name, column.dtype)
 
 
 def _of_this_batch(rows: int) -> dict[str, Column]:
@@ -308,9 +368,17 @@ def _of_this_batch(rows: int) -> dict[str, Column]:
     return {"archive": References(nothing, ARCHIVES), "run": References(nothing, RUNS), "batch": References(nothing, BATCHES)}
 
 
+def _labelled(block: Block, labels: Mapping[str, str | None]) -> Block:
+    """Rows of a class with the labels of their member; rows of a table below it have theirs through the row that they refer to."""
+    if block.table or not labels:
+        return block
+    if taken := labels.keys() & block.columns.keys():
+        raise MemberError(f"two columns {min(taken)!r}: found a label of the name of a column, expected another name for it", "stage")
+    return replace(block, columns={**block.columns, **{name: Categories([value] * block.rows) for name, value in labels.items()}})
+
+
 def _with_member(block: Block, member: int) -> Block:
-    columns = {"_member": References([member] * block.rows, MEMBERS), **block.columns}
-    return Block(block.rows, columns, block.pairs, block.attributes)
+    return replace(block, columns={"_member": References([member] * block.rows, MEMBERS), **block.columns})
 
 
 def _blocks(handler: Handler, content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
@@ -339,9 +407,9 @@ def _reason(exc: BaseException, limits: Limits) -> str:
 def _handler(content: Content, class_: Class) -> Handler:
     """The handler of a member, by content first; raises MemberError when there is none or it is of another medium."""
     head = content.head()
-    if container := is_container(head):
+    handler = handler_for(head, content.member.path, class_.medium)
+    if handler is not FILE and (container := is_container(head)):
         raise MemberError(f"nested archive: found {container}, which is not opened; ingest it by itself", "plan")
-    handler = handler_for(head, content.member.path)
     if handler is None or handler.medium != class_.medium:
         found = handler.name if handler else "no known signature"
         raise MemberError(f"other content: found {found}, expected {class_.medium} by its class {class_.name!r}", "plan")

@@ -32,21 +32,37 @@ CHUNK = np.dtype([("at", "<u8"), ("size", "<u4"), ("mask", "<u4"), ("crc", "<u4"
 
 @dataclass(frozen=True)
 class StagedScalars:
-    """(rows,) numbers or fixed-length strings, to be appended by the writer. ``reference`` names the table they point into."""
+    """(rows,) numbers, dates or fixed-length strings, to be appended by the writer. ``reference`` names the table they point into,
+    ``form`` says how dates were written."""
 
     values: Array
     missing: Array | None
-    reference: str
+    reference: str = ""
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class StagedCategories:
+    """(rows,) int32 codes, -1 where there is no value, and the (names,) fixed-length strings that they count from 0."""
+
+    codes: Array
+    names: Array
+
+    def strings(self) -> StagedScalars:
+        """The same values as strings."""
+        missing = self.codes < 0
+        names = self.names if len(self.names) else np.zeros(1, "S1")
+        return StagedScalars(np.where(missing, names.dtype.type(), names[self.codes]), missing if missing.any() else None)
 
 
 @dataclass(frozen=True)
 class StagedChunks:
     """Finished chunks of ``chunk_bytes`` each, and for each row where its bytes start in them and how many they are.
 
-    ``shape`` (rows, 3) and ``dtype`` (rows,) are given for the layout ``pixels``, where each row starts on a chunk.
+    ``shape`` (rows, axes) and ``dtype`` (rows,) are given for the layouts ``pixels`` and ``arrays``, where each row starts on a chunk.
     """
 
-    layout: Literal["text", "encoded", "pixels"]
+    layout: Literal["text", "bytes", "encoded", "pixels", "arrays"]
     chunk_bytes: int
     chunks: Array
     offset: Array
@@ -56,7 +72,7 @@ class StagedChunks:
     missing: Array | None
 
 
-StagedColumn = StagedScalars | StagedChunks
+StagedColumn = StagedScalars | StagedCategories | StagedChunks
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,14 @@ class StageWriter:
         return [self.blob(raw.tobytes()), raw.nbytes, dtype, list(raw.shape)]
 
 
+_KINDS: dict[str, type[StagedScalars] | type[StagedCategories] | type[StagedChunks]] = {
+    "values": StagedScalars,
+    "codes": StagedCategories,
+    "chunks": StagedChunks,
+}
+"""Kinds of staged columns, by a field that no other has."""
+
+
 class StagedFile:
     """A staged file that is there, opened for reading: its segments, one at a time, and the bytes of their chunks.
 
@@ -159,8 +183,10 @@ class StagedFile:
 
     @property
     def tables(self) -> set[str]:
-        """Names of the tables that have rows here."""
-        return {entry["table"] for entry in self._entries}
+        """Names of the tables that have rows here, or that rows here refer to."""
+        with self._trusting_nothing():
+            columns = [column for entry in self._entries for column in entry["columns"].values()]
+            return {entry["table"] for entry in self._entries} | {str(column["reference"]) for column in columns if column.get("reference")}
 
     def segments(self, table: str | None = None) -> Iterator[Segment]:
         """All segments, or those of a table, in the order of their rows; one is in memory at a time."""
@@ -209,10 +235,11 @@ class StagedFile:
 
     def _column(self, entry: dict[str, Any], rows: int) -> StagedColumn:
         fields: dict[str, Any] = {key: self._array(value) if isinstance(value, list) else value for key, value in entry.items()}
-        found = {key: len(value) for key, value in fields.items() if isinstance(value, np.ndarray) and key != "chunks"}
+        found = {key: len(value) for key, value in fields.items() if isinstance(value, np.ndarray) and key not in ("chunks", "names")}
         if set(found.values()) != {rows} or ("chunks" in fields and (fields["chunks"].dtype, fields["chunks"].ndim) != (CHUNK, 1)):
             raise ValueError(f"{found} of {rows} rows")
-        return StagedScalars(**fields) if "values" in fields else StagedChunks(**fields)
+        [kind] = (kind for key, kind in _KINDS.items() if key in fields)
+        return kind(**fields)
 
     def _array(self, entry: list[Any]) -> Array:
         at, size, dtype, shape = entry

@@ -14,7 +14,7 @@ import numpy as np
 from isal import isal_zlib
 
 from h5dat_lib.chunked import Rows
-from h5dat_lib.column_writers import ColumnWriter, ScalarWriter, changed_column, create_column, open_column
+from h5dat_lib.column_writers import CategoryWriter, ColumnWriter, ScalarWriter, as_written, changed_column, create_column, open_column
 from h5dat_lib.columns import SCALAR_CHUNK_BYTES
 from h5dat_lib.config import Compression
 from h5dat_lib.layout import PixelLayout
@@ -40,7 +40,8 @@ class Table:
         """Appends the rows of a segment."""
         for link, column in segment.columns.items():
             base = bases[column.reference] if isinstance(column, StagedScalars) and column.reference else 0
-            self._column(link, column).append(column, staged, base)
+            writer, column = self._column(link, column)
+            writer.append(column, staged, base)
         for link in self._order:
             if link not in segment.columns:
                 self._columns[link].pad(segment.rows)
@@ -55,30 +56,40 @@ class Table:
                 raise TypeError(f"{self.name}/{link} is not a column of numbers or fixed-length strings")
             column.set(np.atleast_1d(np.asarray(rows, np.int64)), value)
 
+    def add_to_last(self, segment: Segment, link: str) -> None:
+        """Adds the count of a segment's one row to that of the last row."""
+        counts, column = self._columns[link], segment.columns[link]
+        if not isinstance(counts, ScalarWriter) or not isinstance(column, StagedScalars):
+            raise TypeError(f"{self.name}/{link} is not a column of numbers")
+        counts.set(np.array([self.rows - 1]), counts.value(self.rows - 1) + column.values.sum())
+
     def flush(self) -> None:
         """Writes what is held, the row count, and the attributes by which AnnData reads the table as a dataframe."""
         for column in self._columns.values():
             column.flush()
         self._group.attrs["rows"] = np.uint64(self.rows)
         self._group.attrs["columns"] = np.array(self._order, h5py.string_dtype())
-        plain = [link for link in self._order if isinstance(self._columns[link], ScalarWriter) and not link.startswith("_")]
+        plain = [
+            link for link in self._order if isinstance(self._columns[link], ScalarWriter | CategoryWriter) and not link.startswith("_")
+        ]
         self._group.attrs["column-order"] = np.array(plain, h5py.string_dtype())
         self._group.attrs["encoding-type"] = "dataframe"
         self._group.attrs["encoding-version"] = "0.2.0"
         if "_member" in self._columns:
             self._group.attrs["_index"] = "_member"
 
-    def _column(self, link: str, column: StagedColumn) -> ColumnWriter:
-        """The column that takes these values: as it is, new with rows without a value before, or rewritten as another type."""
+    def _column(self, link: str, column: StagedColumn) -> tuple[ColumnWriter, StagedColumn]:
+        """The column that takes these values: as it is, new with rows without a value before, or rewritten as another type; and the
+        values as it takes them."""
         path = f"{self.name}/{link}"
         if link not in self._columns:
             self._columns[link] = create_column(self._writer, path, column, self._writer.layouts.get(self.name))
             self._order.append(link)
             self._columns[link].pad(self.rows)
-        elif not self._columns[link].fits(column):
+        elif not self._columns[link].fits(column) and not self._columns[link].fits(column := as_written(column)):
             self._columns[link].flush()
             self._columns[link] = changed_column(self._writer, path, self._columns[link], column)
-        return self._columns[link]
+        return self._columns[link], column
 
 
 class Writer:
@@ -93,14 +104,19 @@ class Writer:
         self._tables: dict[str, Table] = {}
         self._checksums: dict[str, dict[int, int]] = {}
 
-    def append(self, staged: StagedFile, bases: Mapping[str, int]) -> None:
+    def append(self, staged: StagedFile, bases: Mapping[str, int], joined: Mapping[str, str] | None = None) -> None:
         """Appends a staged batch. ``bases`` gives the rows that references into archives and runs point at.
 
+        In the tables of ``joined`` the batch goes on with the last row: its own one only adds to the count in that column.
         Raises OutputError when a column cannot take the batch's values, such as encoded pictures in a decoded column.
         """
-        rows = {table: self.table(table).rows for table in staged.tables}
+        joined = joined or {}
+        rows = {table: self.table(table).rows - (table in joined) for table in staged.tables - bases.keys()}
         for segment in staged.segments():
-            self.table(segment.table).append(segment, staged, {**rows, **bases})
+            if segment.table in joined:
+                self.table(segment.table).add_to_last(segment, joined[segment.table])
+            else:
+                self.table(segment.table).append(segment, staged, {**rows, **bases})
 
     def table(self, name: str) -> Table:
         """The table of that name; made when it is not there."""

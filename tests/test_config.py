@@ -17,7 +17,7 @@ from h5dat_lib.errors import ConfigError
         ({"wrokers": 2}, ["wrokers"]),
         ({"workers": 0}, ["workers", "found 0"]),
         ({"image": {"color": "CMYK"}}, ["image.color", "'CMYK'"]),
-        ({"schema": {"classes": [{"name": "a/b", "medium": "images", "paths": ["*"]}]}}, ["schema.classes.0.name"]),
+        ({"schema": {"classes": [{"name": "a//b", "medium": "images", "paths": ["*"]}]}}, ["schema.classes.0.name"]),
         ({"schema": {"classes": [{"name": "lineage", "medium": "images", "paths": ["*"]}]}}, ["lineage"]),
         ({"schema": {"classes": [{"name": "a", "medium": "images"}]}}, ["paths or extensions"]),
         ({"table": {"delimiter": ";;"}}, ["table.delimiter"]),

@@ -290,6 +290,8 @@ def wide_table() -> bytes:
     return b",".join(b"c%d" % n for n in range(100_000)) + b"\n"
 
 
+HARMLESS = ""
+"""What is hostile lies where no decoder of pixels looks: it is a row."""
 CSV_FIELD = "expected fields of at most 1048576 bytes (limits.csv_field_bytes) and quotes that are closed"
 
 MEMBERS: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -297,16 +299,16 @@ MEMBERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "claims.bmp": (lambda: bmp(60_000, 60_000), "found 60000 x 60000 pixels, expected at most 268435456 (limits.pixels)"),
     "claims.jpg": (lambda: jpeg(60_000, 60_000), "found 60000 x 60000 pixels, expected at most 268435456 (limits.pixels)"),
     "claims.tif": (lambda: tiff(1, width=60_000, height=60_000), "found 60000 x 60000 pixels, expected at most 268435456 (limits.pixels)"),
-    "canvas.gif": (lambda: gif(1, 60_000, 60_000), "cannot be decoded as GIF: Image size (3600000000 pixels) exceeds limit"),
+    "canvas.gif": (lambda: gif(1, 60_000, 60_000), "could be decompression bomb DOS attack. (limits.pixels)"),
     "frames.gif": (lambda: gif(5000), "found more than 1000 frames (limits.frames)"),
     "frames.png": (lambda: png(1, 1, png_chunk(b"acTL", struct.pack(">II", 1 << 31, 0))), "found more than 1000 frames (limits.frames)"),
     "frames.webp": (lambda: webp(16_384, 16_384, 5000), "cannot be decoded as WEBP"),
     "directories.tif": (lambda: tiff(10_000), "found more than 1000 frames (limits.frames)"),
     "loop.tif": (lambda: tiff(500, 9), "found TIFF directories that lead back to the one at byte 9"),
     "tile.tif": (lambda: tiff(1, pixels=TILE), "found 40000 x 40000 pixels in a tile, expected at most 268435456 (limits.pixels)"),
-    "text.png": (lambda: png(1, 1, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(PIECE)))), "Decompressed data too large"),
-    "profile.png": (lambda: png(1, 1, png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(PIECE)))), "Decompressed data too large"),
-    "laughs.svg": (laughs, "unknown type: no known signature, extension '.svg'"),
+    "text.png": (lambda: png(1, 1, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(PIECE)))), HARMLESS),
+    "profile.png": (lambda: png(1, 1, png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(PIECE)))), HARMLESS),
+    "laughs.svg": (laughs, "not SVG: limit on input amplification factor"),
     "brackets.json": (lambda: b"[" * 100_000 + b"]" * 100_000, "found more levels than 200 (limits.json_depth)"),
     "open.json": (lambda: b"[" * 100_000, "found more levels than 200 (limits.json_depth)"),
     "keys.json": (
@@ -373,8 +375,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 )
 def test_hostile_input_is_a_reject_that_costs_little(outcomes: dict[str, Outcome], name: str, reason: str) -> None:
     outcome = outcomes[name]
-    assert any(reason in found for _, found in outcome.rejects), outcome
-    assert outcome.rows >= 1 and outcome.mismatches == 0
+    assert any(reason in found for _, found in outcome.rejects) or reason == HARMLESS, outcome
+    assert outcome.rows >= (2 if reason == HARMLESS else 1) and outcome.mismatches == 0
     assert outcome.seconds < SECONDS
     assert outcome.megabytes < MEGABYTES
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from h5dat_lib.archive import open_archive
+from h5dat_lib.layout import Forms
 from h5dat_lib.marks import NOWHERE, Place
 from h5dat_lib.pieces import Pieces
 from h5dat_lib.plan import Batch, Plan
@@ -22,7 +23,7 @@ def batch(tmp_path: Path) -> Batch:
     settings = config()
     (tmp_path / "config.json").write_text(settings.to_json())
     archive = make_zip(tmp_path / "a.zip", {f"{n}.txt": b"x" for n in range(MEMBERS)})
-    [batch] = Plan(open_archive(str(archive), settings.limits), 0, settings, tmp_path).batches({})
+    [batch] = Plan(open_archive(str(archive), settings.limits), 0, settings, tmp_path).batches(Forms())
     return batch
 
 

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Member
 from h5dat_lib.errors import InputError
+from h5dat_lib.layout import Forms
 from h5dat_lib.plan import BATCH_BYTES, Batch, Plan, Record, summarise
 from h5dat_lib.schema import Class
 from tests.conftest import config, make_zip, picture
 
 
 def _batches(path: Path, folder: Path, **settings: object) -> list[Batch]:
-    return list(Plan(open_archive(path, config().limits), 0, config(**settings), folder).batches({}))
+    return list(Plan(open_archive(path, config().limits), 0, config(**settings), folder).batches(Forms()))
 
 
 def _paths(batches: list[Batch]) -> list[str]:
@@ -68,7 +69,7 @@ def test_a_listed_archive_and_its_stream_have_the_same_members(tmp_path: Path) -
             archive.addfile(info, BytesIO(data))
     streamed = Plan(open_archive(tmp_path / "a.tar.gz", config().limits), 1, config(), tmp_path)
     assert streamed.members is None
-    assert _paths(list(streamed.batches({}))) == _paths(_batches(listed, tmp_path)) == list(members)
+    assert _paths(list(streamed.batches(Forms()))) == _paths(_batches(listed, tmp_path)) == list(members)
     assert streamed.members == 100
 
 
@@ -98,7 +99,7 @@ def test_spools_exist_one_at_a_time_unless_they_are_kept(tmp_path: Path) -> None
             info.size = 2
             archive.addfile(info, BytesIO(b"{}"))
     seen = 0
-    for batch in Plan(open_archive(tmp_path / "a.tar.gz", config().limits), 0, config(batch_seconds=0.1), tmp_path).batches({}):
+    for batch in Plan(open_archive(tmp_path / "a.tar.gz", config().limits), 0, config(batch_seconds=0.1), tmp_path).batches(Forms()):
         assert len(list(tmp_path.glob("*.spool"))) == 1
         Path(batch.source).unlink()
         seen += 1

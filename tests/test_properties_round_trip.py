@@ -21,8 +21,12 @@ def _by_hand(file: h5py.File, column: str, row: int) -> str:
     return str(file[column]["values"][start : start + size].tobytes().decode())
 
 
+_documents = texts.filter(lambda value: not (isinstance(value, list) and value and isinstance(value[0], tuple)))
+"""Documents of one row: an array of objects is one of several."""
+
+
 @settings(max_examples=6, deadline=None)
-@given(st.lists(st.lists(texts, min_size=1, max_size=10), min_size=1, max_size=2), st.sampled_from(["deflate", "none"]))
+@given(st.lists(st.lists(_documents, min_size=1, max_size=10), min_size=1, max_size=2), st.sampled_from(["deflate", "none"]))
 def test_documents_and_their_pairs_come_back(archives: list[list[Any]], compression: str) -> None:
     documents = [(value, written(value, " ")) for archive in archives for value in archive]
     with TemporaryDirectory() as name:

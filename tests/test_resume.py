@@ -275,4 +275,4 @@ def test_commits_are_grouped_by_bytes_and_seconds(tmp_path: Path) -> None:
 
     each = commits("each.h5", config(batch_seconds=0.02, workers=1, commit_seconds=0))
     assert commits("seconds.h5", config(batch_seconds=0.02, workers=1, commit_seconds=1000)) == 2  # the first at once, the rest at the end
-    assert 2 < commits("bytes.h5", config(batch_seconds=0.02, workers=1, commit_seconds=1000, commit_bytes=40_000)) < each
+    assert 2 < commits("bytes.h5", config(batch_seconds=0.02, workers=1, commit_seconds=1000, commit_bytes=80_000)) < each

@@ -18,7 +18,7 @@ MEMBERS = {
     "broken.json": b"{",
     "good.json": b'{"a": 1}',
     "large.txt": b"x" * 5000,
-    "lines.jsonl": b'{"a": 1}\n{\n{"a": 2}\n',
+    "lines.jsonl": b'{"a": 1}\n{"a"\n{"a": 2}\n',
 }
 
 

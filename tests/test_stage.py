@@ -18,6 +18,7 @@ from h5dat_lib.columns import Block, Bytes, Fault
 from h5dat_lib.config import MediumOptions
 from h5dat_lib.convert.handler import Handler
 from h5dat_lib.errors import MemberError, OutputError
+from h5dat_lib.layout import Forms
 from h5dat_lib.marks import IDLE, Place
 from h5dat_lib.plan import Batch, Plan
 from h5dat_lib.stage import mark, stage
@@ -27,7 +28,7 @@ from tests.conftest import config, make_zip, picture
 
 def _batch(folder: Path, members: dict[str, bytes]) -> object:
     settings = config()
-    [batch] = Plan(open_archive(make_zip(folder / "a.zip", members), settings.limits), 0, settings, folder).batches({})
+    [batch] = Plan(open_archive(make_zip(folder / "a.zip", members), settings.limits), 0, settings, folder).batches(Forms())
     return batch
 
 
@@ -36,7 +37,7 @@ def _texts_by(monkeypatch: pytest.MonkeyPatch, convert_text: object) -> None:
     handler = convert.by_extension("a.txt")
     assert handler is not None
     other: Handler = replace(handler, convert=convert_text)  # type: ignore[arg-type]
-    monkeypatch.setattr("h5dat_lib.stage.handler_for", lambda head, path: other)
+    monkeypatch.setattr("h5dat_lib.stage.handler_for", lambda head, path, medium: other)
 
 
 def test_whatever_a_decoder_raises_costs_its_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ import pytest
 import h5dat_lib
 from h5dat_lib.archive import open_archive
 from h5dat_lib.errors import H5datError
+from h5dat_lib.layout import Forms
 from h5dat_lib.plan import Batch, Plan
 from h5dat_lib.stage import Staged, stage
 from h5dat_lib.staged import StagedFile
@@ -146,7 +147,7 @@ def batch(tmp_path: Path) -> Batch:
     settings = config()
     (tmp_path / "config.json").write_text(settings.to_json())
     archive = make_zip(tmp_path / "a.zip", texts("a", "b", "c"))
-    [batch] = Plan(open_archive(str(archive), settings.limits), 0, settings, tmp_path).batches({})
+    [batch] = Plan(open_archive(str(archive), settings.limits), 0, settings, tmp_path).batches(Forms())
     return batch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5dat_lib
-from h5dat_lib.columns import Arrays, Block, Bytes, Column, Pairs, Scalars, Strings
+from h5dat_lib.columns import Arrays, Block, Bytes, Categories, Column, Pairs, Pieces, Scalars, Strings
 from h5dat_lib.config import Compression, ImageOptions
 from h5dat_lib.errors import MemberError, OutputError
 from h5dat_lib.format import FORMAT, FORMAT_VERSION
+from h5dat_lib.journal import JournaledFile
 from h5dat_lib.layout import PixelLayout, pixel_layout
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.read_columns import open_column
 from h5dat_lib.staged import StagedFile, StageWriter
 from h5dat_lib.writer import Writer
+from tests.conftest import config, make_zip
 
 RAGGED = PixelLayout(4096)
 DEFLATE = Compression()
@@ -79,6 +82,11 @@ def integers(*values: int | None) -> Scalars:
 
 def floats(*values: float) -> Scalars:
     return Scalars(list(values), "<f8")
+
+
+def dates(unit: str, form: str, *values: str | None) -> Scalars:
+    missing = np.array([value is None for value in values])
+    return Scalars(np.array([value or "NaT" for value in values], f"M8[{unit}]"), f"<M8[{unit}]", missing if missing.any() else None, form)
 
 
 def booleans(*values: bool) -> Scalars:
@@ -306,3 +314,159 @@ def test_chunks_that_do_not_shrink_are_stored_as_they_are(tmp_path: Path) -> Non
         mask, data = file["t/pixels/values"].id.read_direct_chunk((0,))
         assert mask == 1 and data == noise.tobytes()
         assert np.array_equal(read(file, "pixels")[0], noise)
+
+
+_NAMES = st.lists(st.none() | st.sampled_from(["cat", "dog", "", "Zürich", "x" * 256]) | st.text(max_size=3), min_size=1, max_size=9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(_NAMES, min_size=1, max_size=4), st.booleans())
+def test_categories_come_back_as_the_strings_they_were(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[str | None]], transactions: bool
+) -> None:
+    expected = [value for batch in batches for value in batch]
+    with written(tmp_path_factory.mktemp("t"), [[block(s=Categories(batch))] for batch in batches], transactions=transactions) as file:
+        assert read(file, "s") == expected
+        if file["t/s"].attrs.get("layout") == "categorical":  # a NUL makes them strings
+            codes, names = file["t/s/codes"][:], [name.decode() for name in file["t/s/categories"][:]]
+            assert [names[code] if code >= 0 else None for code in codes] == expected
+            assert len(set(names)) == len(names)
+
+
+def test_pandas_sees_categories_as_such(tmp_path: Path) -> None:
+    from anndata.io import read_elem
+
+    blocks = [[block(s=Categories(["b", None, "a"]), n=integers(1, 2, 3))], [block(s=Categories(["a longer name", "a"]), n=integers(4, 5))]]
+    with written(tmp_path, blocks) as file:
+        found = read_elem(file["t/s"])
+    assert found.categories.tolist() == ["b", "a", "a longer name"]
+    assert found.tolist()[0] == "b" and found.isna().tolist() == [False, True, False, False, False]
+
+
+def test_strings_that_are_no_names_make_a_column_of_strings(tmp_path: Path) -> None:
+    blocks = [[block(s=Categories(["a", None]))], [block(s=Categories(["x" * 257, "a"]))], [block(s=Categories(["b"]))]]
+    with written(tmp_path, blocks) as file:
+        assert read(file, "s") == ["a", None, "x" * 257, "a", "b"]
+        assert file["t/s"].attrs["layout"] == "text"
+
+
+@pytest.mark.parametrize("other", [strings("z", None), integers(7, None), dates("D", "", "2024-02-29", None)])
+@pytest.mark.parametrize("first", [True, False])
+def test_categories_and_other_values_make_a_column_of_strings(tmp_path: Path, other: Column, first: bool) -> None:
+    texts = {Strings: "z", Scalars: "7" if getattr(other, "dtype", "") == "<i8" else "2024-02-29"}[type(other)]
+    blocks = [[block(s=Categories(["a", None]))], [block(s=other)]]
+    with written(tmp_path, blocks if first else blocks[::-1]) as file:
+        assert read(file, "s") == (["a", None, texts, None] if first else [texts, None, "a", None])
+
+
+def test_more_categories_than_there_may_be_make_a_column_of_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h5dat_lib.column_writers.MOST_CATEGORIES", 3)
+    with written(tmp_path, [[block(s=Categories(["a", "b"]))], [block(s=Categories(["c", "d", None]))]]) as file:
+        assert read(file, "s") == ["a", "b", "c", "d", None]
+        assert isinstance(file["t/s"], h5py.Group) and file["t/s"].attrs["layout"] == "nullable"
+
+
+def test_rows_without_a_category_have_none(tmp_path: Path) -> None:
+    with written(tmp_path, [[block(n=integers(1))], [block(n=integers(2), s=Categories(["a"]))], [block(n=integers(3))]]) as file:
+        assert read(file, "s") == [None, "a", None]
+
+
+def test_dates_are_integers_with_a_unit_and_read_as_dates(tmp_path: Path) -> None:
+    with written(tmp_path, [[block(d=dates("ms", "T", "2024-02-29T12:00:00.250", "1969-12-31T23:59:59.999"))]]) as file:
+        assert file["t/d"].dtype == "<i8" and file["t/d"].attrs["unit"] == "ms"
+        assert (
+            open_column(file["t/d"], file["t"])[:].tolist()
+            == np.array(["2024-02-29T12:00:00.250", "1969-12-31T23:59:59.999"], "M8[ms]").tolist()
+        )
+
+
+def test_dates_with_missing_ones_keep_them_missing(tmp_path: Path) -> None:
+    with written(tmp_path, [[block(d=dates("D", "", "2024-02-29"))], [block(d=dates("D", "", None, "0001-01-01"))]]) as file:
+        found = open_column(file["t/d"], file["t"])
+        assert found[1] is None and str(found[0]) == "2024-02-29" and found[:].mask.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("unit", "form", "text"),
+    [
+        ("D", "", "2024-02-29"),
+        ("s", "T", "2024-02-29T01:02:03"),
+        ("s", " ", "2024-02-29 01:02:03"),
+        ("ms", "TZ", "2024-02-29T01:02:03.004Z"),
+    ],
+)
+def test_dates_become_the_strings_they_were_written_as(tmp_path: Path, unit: str, form: str, text: str) -> None:
+    plain = text.rstrip("Z").replace(" ", "T")
+    with written(
+        tmp_path, [[block(d=dates(unit, form, plain, None))], [block(d=strings("soon"))], [block(d=dates(unit, form, plain))]]
+    ) as file:
+        assert read(file, "d") == [text, None, "soon", text]
+
+
+def test_dates_of_two_forms_become_strings(tmp_path: Path) -> None:
+    with written(tmp_path, [[block(d=dates("s", "T", "2024-02-29T01:02:03"))], [block(d=dates("s", " ", "2024-02-29T01:02:03"))]]) as file:
+        assert read(file, "d") == ["2024-02-29T01:02:03", "2024-02-29 01:02:03"]
+
+
+_SOUND = st.tuples(st.lists(st.integers(0, 40_000), max_size=5), st.integers(1, 3), st.sampled_from(["<i2", "<f4"]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(_SOUND, min_size=1, max_size=5))
+def test_arrays_in_pieces_come_back_whole(tmp_path_factory: pytest.TempPathFactory, drawn: list[Any]) -> None:
+    arrays = [
+        [np.arange(length * channels).reshape(length, channels).astype(kind) for length in lengths] for lengths, channels, kind in drawn
+    ]
+    pieces = [Pieces(kind, (channels,), iter(parts)) for parts, (_, channels, kind) in zip(arrays, drawn, strict=True)]
+    expected = [np.concatenate([np.empty((0, channels), kind), *parts]) for parts, (_, channels, kind) in zip(arrays, drawn, strict=True)]
+    with written(tmp_path_factory.mktemp("t"), [[block(x=Arrays([piece], pictures=False)) for piece in pieces]]) as file:
+        found = [open_column(file["t/x"], file["t"])[row] for row in range(len(expected))]
+        by_hand = [described(file["t/x"], row) for row in range(len(expected))]
+    for array, *others in zip(expected, found, by_hand, strict=True):
+        assert all(other.dtype == array.dtype and np.array_equal(other, array) for other in others)
+
+
+def test_pieces_that_fail_leave_no_row_behind(tmp_path: Path) -> None:
+    def fails() -> Any:
+        yield np.ones((50_000, 1), "<i2")
+        raise MemberError("damaged: found the end")
+
+    out = StageWriter(tmp_path / "0.stage")
+    with out:
+        packer = TablePacker("t", out, DEFLATE)
+        good = Arrays([np.full((70_000, 1), 7, "<i2")], pictures=False)
+        packer.add(Block(1, {"_member": integers(1), "x": good}))
+        with pytest.raises(MemberError, match="found the end"):
+            packer.add(Block(1, {"_member": integers(2), "x": Arrays([Pieces("<i2", (1,), fails())], pictures=False)}))
+        packer.add(Block(1, {"_member": integers(3), "x": good}))
+        packer.seal()
+        out.finish()
+    with StagedFile(tmp_path / "0.stage") as staged:
+        [segment] = staged.segments()
+        assert segment.columns["_member"].values.tolist() == [1, 3]
+        assert segment.columns["x"].shape.tolist() == [[70_000, 1]] * 2
+
+
+def test_bytes_come_back_as_they_were(tmp_path: Path) -> None:
+    values = [b"", bytes(range(256)) * 2000, b"\0"]
+    with written(tmp_path, [[block(data=Bytes(values, "bytes"))]]) as file:
+        assert read(file, "data") == values
+
+
+def test_no_collection_closes_datasets_in_the_middle_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By closing one, HDF5 reads elsewhere, between the seek and the read or write that it was just at."""
+    seek = JournaledFile.seek
+
+    def seek_and_collect(self: JournaledFile, *place: int) -> int:
+        at = seek(self, *place)
+        if gc.isenabled():
+            seek(self, 0)
+            self.readinto(bytearray(8))
+        return at
+
+    monkeypatch.setattr(JournaledFile, "seek", seek_and_collect)
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.json": b'{"n": 7}'}), tmp_path / "a.h5", config())
+    assert gc.isenabled()
+    assert h5dat_lib.verify(tmp_path / "a.h5").mismatches == []
+    with h5dat_lib.open(tmp_path / "a.h5") as file:
+        assert file["documents"]["n"][0] == 7

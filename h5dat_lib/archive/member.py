@@ -17,6 +17,9 @@ from isal import isal_zlib
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError, escaped
 
+Part = tuple[int, int]
+"""Number, from 0, and count of the parts that a long member is converted in."""
+WHOLE: Part = (0, 1)
 HEAD_BYTES = 4096
 """Bytes looked at to tell what a member is; a tar header is 512, no magic number lies further in."""
 WHOLE_BYTES = 1 << 20
@@ -154,9 +157,11 @@ class Content:
     A member of up to ``WHOLE_BYTES`` recorded bytes is read once and kept; a larger one is opened anew by each `open`.
     """
 
-    def __init__(self, reader: Reader, member: Member, limits: Limits) -> None:
+    def __init__(self, reader: Reader, member: Member, limits: Limits, part: Part = WHOLE) -> None:
         self.member = member
         self.limits = limits
+        self.part = part
+        """Which part of the member is to be converted."""
         self.most = min(limits.member_bytes, limits.archive_bytes)
         self.size = -1
         self.crc32 = 0
@@ -190,6 +195,10 @@ class Content:
         if 0 <= self.member.size <= WHOLE_BYTES:
             return io.BytesIO(self.read())
         return io.BufferedReader(_Counted(self, self._reader.open(self.member)), _STEP)
+
+    def reopen(self) -> BinaryIO:
+        """The bytes from the start, neither buffered nor checked: for a member that `check` has passed."""
+        return self._reader.open(self.member)
 
     def check(self) -> None:
         """Reads to the end, for the checks of `read`, before anything is made of a member that is then streamed."""

@@ -1,286 +1,171 @@
-"""JSON and JSON Lines: a member's bytes in; each document as UTF-8, and its scalars as key/value pairs, out.
+"""JSON and JSON Lines: a member's bytes in; each document as UTF-8, its scalars as key/value pairs, and typed columns out.
 
-A pair's key is the dotted path to the scalar: array indices are numbers, a dot or a backslash within a key has a backslash before
-it, and a document that is a scalar itself has the key ''. Its value is text: strings as they are (half a surrogate pair as the
-escape it was), numbers exactly as written, ``true`` or ``false``, and nothing for null. Empty containers give no pair.
+What is a row: a document; of an array of objects, each item. An array is one of objects when its first item is an object; any other
+array, and an empty one, is one document.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Iterator
-from typing import Any, NoReturn
-
-import numpy as np
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
 
 from h5dat_lib.archive.member import Content
-from h5dat_lib.columns import Block, Bytes, Column, Fault, Pairs, PairType, Scalars
-from h5dat_lib.config import Limits, MediumOptions
-from h5dat_lib.convert.encoding import Codec, Utf8, detect
+from h5dat_lib.columns import Block, Bytes, Column, Fault, Pairs, Scalars, Untyped
+from h5dat_lib.config import DocumentOptions, Limits, MediumOptions
+from h5dat_lib.convert.encoding import Utf8, detect
+from h5dat_lib.convert.json_columns import NO_FIELDS, common_keys, fields
+from h5dat_lib.convert.json_pairs import PairList, check_keys
+from h5dat_lib.convert.json_text import Document, JsonText, Lost, check_limits
 from h5dat_lib.errors import MemberError
 
+__all__ = ["common_keys", "convert", "convert_lines"]
+
 BLOCK_ROWS = 1000
-"""Most lines of a JSON Lines member in one block."""
+"""Most documents in one block."""
 BLOCK_BYTES = 8 << 20
-"""Bytes of documents and keys after which a block of lines ends; one line may exceed it."""
-KEY_CHARACTERS = 256 << 20
-"""Most characters of all keys of one document: a long key over many values is repeated for each of them."""
-
-_SPACE = b" \t\r\n"
-_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{},"'))
-_LEVELS = np.array([1 if byte in b"[{" else -1 if byte in b"]}" else 0 for byte in range(256)], np.int8)
-_STEP = 1 << 20
+"""Bytes of documents after which a block ends; one document may exceed it."""
 
 
-class _Integer(str):
-    """An integer as written."""
+def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
+    """Blocks of rows: ``document``, JSON text as UTF-8 without byte order mark, typed columns and pairs, as the options say.
 
+    A member that is one document is one row. Of an array of objects each item is one, with its index from 0 as ``item`` (uint64). In
+    several objects, such as JSON Lines, each is one, as of `convert_lines`; the first two must be without fault.
+    A block without rows has further pairs of the row before it.
 
-class _Number(str):
-    """A number with a fraction or an exponent, as written."""
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-# Objects become tuples of (key, value), so that they differ from arrays and repeated keys are kept; numbers stay text,
-# so that none is rounded and a long one takes no quadratic time.
-_DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=_Integer, parse_float=_Number, parse_constant=_no_constant)
-_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(NaN|-?Infinity)', re.DOTALL)
-
-
-class _PairList:
-    """Pairs of the rows of one block, collected scalar by scalar."""
-
-    def __init__(self) -> None:
-        self.rows: list[int] = []
-        self.keys: list[str] = []
-        self.values: list[bytes] = []
-        self.types: list[int] = []
-        self._characters = 0
-
-    def add(self, row: int, document: Any) -> int:
-        """Adds every scalar of a document as `_DECODER` gives it, or none; gives the characters of their keys.
-
-        Raises RecursionError, and MemberError above `KEY_CHARACTERS`.
-        """
-        before, self._characters = len(self.keys), 0
-        try:
-            if isinstance(document, (tuple, list)):
-                self._walk("", document)
-            else:
-                self._scalar("", document)
-        except (RecursionError, MemberError):
-            del self.keys[before:], self.values[before:], self.types[before:]
-            raise
-        self.rows.extend([row] * (len(self.keys) - before))
-        return self._characters
-
-    def _walk(self, prefix: str, container: Any) -> None:
-        self._characters += (len(prefix) + 1) * len(container)
-        if self._characters > KEY_CHARACTERS:
-            raise MemberError(f"too large: found keys of more than {KEY_CHARACTERS} characters in all, with the path to each value")
-        items = container if type(container) is tuple else enumerate(container)
-        for key, value in items:
-            path = prefix + (_step(key) if type(key) is str else str(key))
-            kind = type(value)
-            if kind is str:
-                # The most frequent case, without a call.
-                self.keys.append(path)
-                self.values.append(value.encode("utf-8", "backslashreplace"))
-                self.types.append(PairType.STRING)
-            elif kind is tuple or kind is list:
-                self._walk(path + ".", value)
-            else:
-                self._scalar(path, value)
-
-    def _scalar(self, path: str, value: Any) -> None:
-        kind, text = _scalar_text(value)
-        self.keys.append(path)
-        self.values.append(text)
-        self.types.append(kind)
-
-    def pairs(self) -> Pairs:
-        return Pairs(self.rows, self.keys, self.values, self.types)
-
-
-def convert(content: Content, options: MediumOptions) -> Iterator[Block]:
-    """One block of one row: ``document``, the JSON text as UTF-8 without byte order mark, and its pairs when asked for.
-
-    UTF-16 and UTF-32 are recognised. Raises MemberError that names line and column when the member is no JSON, and above
-    ``limits.json_depth`` and ``limits.json_values``.
+    UTF-16 and UTF-32 are recognised. Raises MemberError that names line and column when the member is no JSON, and above the limits
+    of a document, before any row is given; an item beyond the limits is a Fault. Holds two blocks of at most `BLOCK_ROWS` documents
+    and `BLOCK_BYTES`, and one document.
     """
-    data = content.read()
-    text = _decoded(data)
-    document = data if data.isascii() else text.encode()
-    _check_limits(document, content.limits)
-    pairs = _PairList()
-    _parse(text, pairs if options.document.pairs else None, 0)
-    yield Block(1, {"document": Bytes([document], "text")}, pairs.pairs() if options.document.pairs else None)
+    text = _text(content, options)
+    if text.holds_objects():
+        yield from _items(text, content, options)
+        return
+    before, documents = text.space, text.documents()
+    first = [_sound(found) for found in islice(documents, 2)]
+    if not first:
+        raise MemberError("not JSON: found nothing at line 1, column 1, expected a document")
+    if len(first) == 1:
+        whole = first[0]._replace(data=before.encode() + first[0].data + text.space.encode())
+        yield from _blocks([whole], "", options.document, content.limits)
+        return
+    if not all(type(document.value) is tuple for document in first):
+        raise MemberError(f"not JSON: found a second document at line {first[1].place}, expected one, or several objects")
+    yield from _blocks(chain(first, documents), "line", options.document, content.limits)
+
+
+def _sound(found: Document | Lost) -> Document:
+    if isinstance(found, Lost):
+        raise found.flaw
+    return found
 
 
 def convert_lines(content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
-    """Blocks of rows, one a line that is not blank: ``document`` (UTF-8) and ``line`` uint64, counted from 1; and their pairs.
+    """Blocks of rows, one a document: as of `convert`, with ``line`` (uint64, from 1), the line that it starts at.
 
-    Holds one block: at most `BLOCK_ROWS` lines, `BLOCK_BYTES` bytes and one line. A line that is no JSON, or exceeds the limits of a
-    document, becomes a Fault.
-    Raises MemberError when a line is longer than ``limits.whole_bytes``, or when there are only blank lines.
+    Documents may stand one a line, several on a line, or go over lines. A line that is no JSON, or a document beyond the limits, becomes
+    a Fault and costs nothing else. Where documents go over lines, nobody can say where the one behind a flaw starts: it is the last
+    Fault, and says so. Raises MemberError when there are no documents at all. Holds a block and a document.
     """
-    content.check()  # damage found at the end of the stream would come after rows that were given already
-    rows = _Lines(options.document.pairs, content.limits)
-    found = False
-    with _utf8_lines(content) as stream:
-        for number, line in _lines(stream, content.limits.whole_bytes):
-            found = True
-            fault = rows.add(number, line)
-            if fault is not None:
-                yield fault
-            if rows.full:
-                yield rows.block()
-                rows = _Lines(options.document.pairs, content.limits)
-    if rows.documents:
-        yield rows.block()
-    if not found:
+    documents = _text(content, options).documents()
+    first = next(documents, None)
+    if first is None:
         raise MemberError("empty: found no documents, expected one a line")
+    yield from _blocks(chain([first], documents), "line", options.document, content.limits)
 
 
-class _Lines:
-    """The rows of one block of lines."""
+def _text(content: Content, options: MediumOptions) -> JsonText:
+    content.check()  # damage found at the end of the stream would come after rows that were given already
+    head = content.head()[:4]
+    codec = detect(head, json.detect_encoding(head))
+    stream = content.open()
+    if codec.name == "utf-8":
+        stream.read(codec.bom)
+    else:
+        stream = io.BufferedReader(Utf8(stream, codec), 1 << 20)
+    return JsonText(stream, options.document.numbers, content.limits)
 
-    def __init__(self, with_pairs: bool, limits: Limits) -> None:
-        self.documents: list[bytes] = []
+
+def _items(text: JsonText, content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
+    blocks = _blocks(text.items(), "item", options.document, content.limits)
+    head = list(islice(blocks, 2))
+    if len(head) > 1:  # a shorter array has been read to its end before any of its rows is given; so must this one
+        for _ in _text(content, options).items():
+            pass
+    yield from chain(head, blocks)
+
+
+def _blocks(documents: Iterable[Document | Lost], place: str, options: DocumentOptions, limits: Limits) -> Iterator[Block | Fault]:
+    """``place`` is ``line`` or ``item``; when it is empty, what is wrong with the one document raises MemberError."""
+    rows = _Rows(place, options, limits)
+    for found in documents:
+        if isinstance(found, Lost):
+            yield _fault("line", found.line, found.flaw, "; nothing behind it was read" if found.is_last else "")
+            continue
+        try:
+            yield from rows.add(found)
+        except MemberError as exc:
+            if not place:
+                raise
+            yield _fault(place, found.place, exc)
+        if rows.full:
+            yield from rows.take()
+    yield from rows.take()
+
+
+def _fault(place: str, number: int, error: MemberError, more: str = "") -> Fault:
+    return Fault(f"{place} {number}: {error.reason.replace(f'line {number}, column', 'column')}{more}")
+
+
+class _Rows:
+    """The rows of one block of documents."""
+
+    def __init__(self, place: str, options: DocumentOptions, limits: Limits) -> None:
+        self._place = place
         self._limits = limits
+        self._fields = fields(tuple(options.columns.items())) if isinstance(options.columns, dict) else NO_FIELDS
+        self._pairs = PairList() if options.pairs else None
+        self._start()
+
+    def _start(self) -> None:
+        self._documents: list[bytes] = []
         self._numbers: list[int] = []
+        self._values: list[list[Any]] = []
         self._size = 0
-        self._pairs = _PairList() if with_pairs else None
 
     @property
     def full(self) -> bool:
-        return len(self.documents) >= BLOCK_ROWS or self._size >= BLOCK_BYTES
+        return len(self._documents) >= BLOCK_ROWS or self._size >= BLOCK_BYTES
 
-    def add(self, number: int, line: bytes) -> Fault | None:
-        try:
-            _check_limits(line, self._limits)
-            size = _parse(_utf8(line, Codec("utf-8")), self._pairs, len(self.documents))
-        except MemberError as exc:
-            return Fault(f"line {number}: {exc.reason.replace('line 1, column', 'column')}")
-        self.documents.append(line)
+    def add(self, document: Document) -> Iterator[Block]:
+        """Adds a document; to be exhausted. Gives the block when it has too many pairs. Raises MemberError, and adds nothing, beyond a
+        limit."""
+        value, data, number = document
+        check_limits(data, self._limits)
+        if self._pairs is not None:
+            check_keys(value, len(data))
+        self._documents.append(data)
         self._numbers.append(number)
-        self._size += len(line) + size
-        return None
+        self._values.append(self._fields.values(value))
+        self._size += len(data)
+        return map(self._block, self._pairs.add(len(self._documents) - 1, value)) if self._pairs is not None else iter(())
 
-    def block(self) -> Block:
-        columns: dict[str, Column] = {"document": Bytes(self.documents, "text"), "line": Scalars(self._numbers, "<u8")}
-        return Block(len(self.documents), columns, self._pairs.pairs() if self._pairs else None)
+    def take(self) -> Iterator[Block]:
+        """The rest of the block, when there is one."""
+        pairs = self._pairs.take() if self._pairs is not None else None
+        if self._documents or (pairs and pairs.keys):
+            yield self._block(pairs)
 
-
-def _utf8_lines(content: Content) -> io.BufferedIOBase:
-    """The member as UTF-8. Without a byte order mark as it is: a line that is not UTF-8 shall cost only itself."""
-    codec = detect(content.head()[:4], "utf-8")
-    stream = content.open()
-    if codec.name != "utf-8":
-        return io.BufferedReader(Utf8(stream, codec), 1 << 20)
-    stream.read(codec.bom)
-    return stream  # type: ignore[return-value]
-
-
-def _lines(stream: io.BufferedIOBase, limit: int) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, without the white space around them, and their numbers from 1."""
-    number = 0
-    while line := stream.readline(limit + 1):
-        number += 1
-        if len(line) > limit:
-            raise MemberError(f"too large: found a line of more than {limit} bytes at line {number}")
-        document = line.strip(_SPACE)
-        if document:
-            yield number, document
-
-
-def _decoded(data: bytes) -> str:
-    """The text of a document; a byte order mark or, without one, the zero bytes of UTF-16 and UTF-32 tell its codec."""
-    codec = detect(data[:4], json.detect_encoding(data))
-    return _utf8(data, codec) if codec.name == "utf-8" else _other(data, codec)
-
-
-def _utf8(data: bytes, codec: Codec) -> str:
-    try:
-        return data[codec.bom :].decode()
-    except UnicodeDecodeError as exc:
-        at = exc.start + codec.bom
-        where = f"line {data.count(10, 0, at) + 1}, column {at - data.rfind(10, 0, at)}"
-        raise MemberError(f"not JSON: found byte 0x{data[at]:02x} at {where}, expected UTF-8") from exc
-
-
-def _other(data: bytes, codec: Codec) -> str:
-    try:
-        return data[codec.bom :].decode(codec.name)
-    except UnicodeDecodeError as exc:
-        raise MemberError(f"not JSON: found bytes at {exc.start + codec.bom} that are not {codec.name}") from exc
-
-
-def _parse(text: str, pairs: _PairList | None, row: int) -> int:
-    """Checks a document and adds its pairs, all or none; gives the characters of their keys. Raises MemberError."""
-    try:
-        document = _DECODER.decode(text)
-        return pairs.add(row, document) if pairs is not None else 0
-    except json.JSONDecodeError as exc:
-        raise MemberError(f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}") from exc
-    except ValueError as exc:
-        raise MemberError(f"not JSON: found {exc} at {_constant_place(text)}, expected a number or null") from exc
-    except RecursionError as exc:
-        raise MemberError("nested too deeply: found more levels than Python can follow") from exc
-
-
-def _check_limits(document: bytes, limits: Limits) -> None:
-    """Raises MemberError for a document with more levels or values than allowed, before anything is built of it.
-
-    A value follows an opening bracket or a comma, so counting these bytes is enough for most documents: they have too few.
-    """
-    openings = document.count(b"[") + document.count(b"{")
-    if openings > limits.json_depth or openings + document.count(b",") >= limits.json_values:
-        _scan(document, limits)
-
-
-def _scan(document: bytes, limits: Limits) -> None:
-    """`_check_limits` without the brackets and commas in strings; holds little more than those of the document."""
-    if b"\\" in document:
-        document = document.replace(b"\\\\", b"").replace(b'\\"', b"")
-    structure = np.frombuffer(document.translate(None, _NO_STRUCTURE), np.uint8)
-    quotes, depth, values = 0, 0, 1
-    for start in range(0, len(structure), _STEP):
-        piece = structure[start : start + _STEP]
-        before = np.cumsum(piece == ord('"')) + quotes
-        outside = piece[before % 2 == 0]
-        quotes = int(before[-1])
-        levels = np.cumsum(_LEVELS[outside], dtype=np.int64) + depth
-        depth = int(levels[-1]) if len(levels) else depth
-        values += int(np.count_nonzero((outside == ord(",")) | (_LEVELS[outside] > 0)))
-        if levels.max(initial=0) > limits.json_depth:
-            raise MemberError(f"nested too deeply: found more levels than {limits.json_depth} (limits.json_depth)")
-        if values > limits.json_values:
-            raise MemberError(f"too large: found more than {limits.json_values} values (limits.json_values)")
-
-
-def _constant_place(text: str) -> str:
-    """Line and column of the first NaN or Infinity; the decoder does not tell."""
-    at = next((match.start() for match in _CONSTANT.finditer(text) if match[1]), 0)
-    return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
-
-
-def _step(key: str) -> str:
-    """A key as one step of a path."""
-    if "\\" in key or "." in key:
-        key = key.replace("\\", "\\\\").replace(".", "\\.")
-    return key if key.isascii() else key.encode("utf-8", "backslashreplace").decode()
-
-
-def _scalar_text(value: Any) -> tuple[int, bytes]:
-    if value is None:
-        return PairType.NULL, b""
-    if isinstance(value, bool):
-        return PairType.BOOLEAN, b"true" if value else b"false"
-    kind = PairType.INTEGER if type(value) is _Integer else PairType.NUMBER if type(value) is _Number else PairType.STRING
-    return kind, value.encode("utf-8", "backslashreplace")
+    def _block(self, pairs: Pairs | None) -> Block:
+        columns: dict[str, Column] = {}
+        if self._documents:
+            columns = {"document": Bytes(self._documents, "text")}
+            if self._place:
+                columns[self._place] = Scalars(self._numbers, "<u8")
+        untyped = Untyped(self._values, self._fields.columns) if self._fields.attributes and self._documents else None
+        block = Block(len(self._documents), columns, pairs, self._fields.attributes, untyped=untyped)
+        self._start()
+        return block

@@ -34,7 +34,8 @@ class Codec:
 
 
 def detect(data: bytes, given: str | None = None, complete: bool = True) -> Codec:
-    """The codec of a text: its byte order mark, else the given one, else UTF-8, else a guess at the first `SAMPLE_BYTES`.
+    """The codec of a text: its byte order mark, else the given one, else UTF-16 without a mark, else UTF-8, else a guess at the first
+    `SAMPLE_BYTES`.
 
     ``complete`` is False when ``data`` is only the start of the text, and may end within a character.
     Raises MemberError when the given codec does not exist, or when the bytes look like no text.
@@ -44,11 +45,27 @@ def detect(data: bytes, given: str | None = None, complete: bool = True) -> Code
             return Codec(name, len(mark))
     if given is not None:
         return Codec(_known(given))
+    if wide := _wide(data[:SAMPLE_BYTES]):
+        return Codec(wide)
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data, complete)
     except UnicodeDecodeError as exc:
         return Codec(guess(_around(data, exc.start)))
     return Codec("utf-8", certain=complete)
+
+
+def _wide(data: bytes) -> str | None:
+    """UTF-16 when every second byte, but for a few, is NUL and no other one is, as in most text in Latin letters.
+
+    As UTF-8 such bytes are valid, too, but NULs between all letters are no text.
+    """
+    if len(data) % 2:
+        return None
+    high, low = data[::2], data[1::2]
+    for codec, empty, full in (("utf-16-le", low, high), ("utf-16-be", high, low)):
+        if empty.count(0) > len(data) / 4 and not full.count(0):
+            return codec
+    return None
 
 
 def guess(data: bytes) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.converters import converters
 from tests.benchmarks.figures import Benchmark, Figure, Setup, table
+from tests.benchmarks.large import large
 from tests.benchmarks.memory import memory
 from tests.benchmarks.speed import commit, encoded, photos, scaling, small_files
 from tests.benchmarks.start_up import start_up
@@ -25,13 +26,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scaling": scaling,
     "commit": commit,
     "converters": converters,
+    "large": large,
 }
 
 
 def main() -> None:
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
-    setup = Setup(options.folder, options.rounds)
+    setup = Setup(options.folder, options.rounds, options.scale)
     figures: list[Figure] = []
     for name in options.names or BENCHMARKS:
         print(f"-- {name}", flush=True)
@@ -40,7 +42,7 @@ def main() -> None:
             figures.append(figure)
     print(f"\n{table(figures)}")
     if options.json:
-        options.json.write_text(json.dumps(_record(figures, options.rounds), indent=1) + "\n")
+        options.json.write_text(json.dumps(_record(figures, options.rounds, options.scale), indent=1) + "\n")
     missed = sum(figure.verdict == "NOT reached" for figure in figures)
     print(f"\n{len(figures)} figures, {missed} of {sum(figure.goal is not None for figure in figures)} goals not reached")
 
@@ -49,9 +51,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all when none is given")
     parser.add_argument(
-        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "h5dat-benchmarks", help="where archives are kept; needs 8 GB"
+        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "h5dat-benchmarks", help="where archives are kept; needs 30 GB"
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often each side of a comparison runs (3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="what the sizes of the large archives are multiplied by (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON, too")
     options = parser.parse_args()
     if unknown := set(options.names) - BENCHMARKS.keys():
@@ -59,11 +62,12 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _record(figures: list[Figure], rounds: int) -> dict[str, object]:
+def _record(figures: list[Figure], rounds: int, scale: float) -> dict[str, object]:
     machine = {"python": platform.python_version(), "system": platform.platform(), "cores": multiprocessing.cpu_count()}
     return {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "rounds": rounds,
+        "scale": scale,
         **machine,
         "figures": [f.plain() for f in figures],
     }

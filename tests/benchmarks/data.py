@@ -14,20 +14,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
 def photo(rng: np.random.Generator, width: int, height: int) -> bytes:
-    """A JPEG with the statistics of a photograph: smooth shapes at every scale, with sensor noise on top."""
-    pixels = np.zeros((height, width, 3))
+    """A JPEG of `pixels`."""
+    out = io.BytesIO()
+    Image.fromarray(pixels(rng, width, height)).save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def pixels(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+    """(height, width, 3) with the statistics of a photograph: smooth shapes at every scale, with sensor noise on top."""
+    shapes = np.zeros((height, width, 3))
     for scale in (4, 16, 64, 256):
         small = rng.normal(0, scale**0.7, (max(height // scale, 2), max(width // scale, 2), 3)).astype("f4")
         for channel in range(3):
-            pixels[..., channel] += np.asarray(Image.fromarray(small[..., channel]).resize((width, height), Image.Resampling.BICUBIC))
-    pixels += rng.normal(0, 2, pixels.shape)
-    out = io.BytesIO()
-    Image.fromarray(np.clip(pixels + 128, 0, 255).astype("u1")).save(out, "JPEG", quality=85)
-    return out.getvalue()
+            shapes[..., channel] += np.asarray(Image.fromarray(small[..., channel]).resize((width, height), Image.Resampling.BICUBIC))
+    shapes += rng.normal(0, 2, shapes.shape)
+    return np.clip(shapes + 128, 0, 255).astype("u1")
 
 
 def document(source: random.Random, number: int) -> bytes:
@@ -143,6 +149,55 @@ def _end(file: BinaryIO, start: int, count: int) -> None:
     file.write(b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
 
 
+def documents(folder: Path, count: int = 100_000) -> Path:
+    """``count`` JSON documents of 3 KB in a deflated zip."""
+
+    def make(path: Path) -> None:
+        source = random.Random(5)
+        _zip(path, ((f"styles/{number:06}.json", document(source, number)) for number in range(count)), zipfile.ZIP_DEFLATED)
+
+    return made(folder, f"documents-{count}.zip", make)
+
+
+def lines(folder: Path, megabytes: int = 1000) -> Path:
+    """A JSONL of that many megabytes, 2 KB a document; after 10,000 documents they come again."""
+
+    def make(path: Path) -> None:
+        source = random.Random(6)
+        block = b"".join(json.dumps(json.loads(document(source, number))).encode() + b"\n" for number in range(10_000))
+        _filled(path, b"", block, megabytes)
+
+    return made(folder, f"lines-{megabytes}.jsonl", make)
+
+
+def table_file(folder: Path, megabytes: int = 1000) -> Path:
+    """`table` as a file."""
+    return made(folder, f"table-{megabytes}.csv", lambda path: _filled(path, *_table(), megabytes))
+
+
+def _filled(path: Path, head: bytes, block: bytes, megabytes: int) -> None:
+    with path.open("wb") as file:
+        file.write(head)
+        for _ in range(max(megabytes * 1_000_000 // len(block), 1)):
+            file.write(block)
+
+
+def large_photos(folder: Path, count: int = 60) -> Path:
+    """A folder of ``count`` JPEGs of 24 megapixels: 6 different ones, each linked under other names."""
+
+    def make(path: Path) -> None:
+        rng = np.random.default_rng(8)
+        path.mkdir()
+        for number in range(count):
+            member = path / f"{number:04}.jpg"
+            if number < 6:
+                member.write_bytes(photo(rng, 6000, 4000))
+            else:
+                member.hardlink_to(path / f"{number % 6:04}.jpg")
+
+    return made(folder, f"photos-24mp-{count}", make)
+
+
 def one_picture(folder: Path) -> Path:
     """A zip with one picture of 80x60."""
 
@@ -154,11 +209,16 @@ def one_picture(folder: Path) -> Path:
 
 def table(megabytes: int = 100) -> bytes:
     """A CSV of that many megabytes: integers, floats, words and dates in eight columns."""
+    head, block = _table()
+    return head + block * (megabytes * 1_000_000 // len(block))
+
+
+def _table() -> tuple[bytes, bytes]:
+    """The header, and 20,000 records."""
     source = random.Random(4)
     lines = [
         f"{n},{source.randint(0, 10**6)},{source.random():.6f},{source.gauss(0, 100):.3f},{source.choice(_WORDS)},"
         f"{source.choice(_WORDS)} {source.choice(_WORDS)},2026-{n % 12 + 1:02}-{n % 28 + 1:02},{n % 2 == 0}\n"
         for n in range(20_000)
     ]
-    block = "".join(lines).encode()
-    return b"id,count,share,value,word,words,day,even\n" + block * (megabytes * 1_000_000 // len(block))
+    return b"id,count,share,value,word,words,day,even\n", "".join(lines).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setup:
-    """Where archives and outputs lie, and how often each side of a comparison runs."""
+    """Where archives and outputs lie, how often each side of a comparison runs, and what the large archives' sizes are multiplied by."""
 
     folder: Path
     rounds: int
+    scale: float = 1.0
 
     def output(self, name: str) -> Path:
         """A path for an output that is not there yet."""
@@ -65,7 +66,7 @@ class Figure:
         }
 
 
-Benchmark = Callable[[Setup], list[Figure]]
+Benchmark = Callable[[Setup], Iterable[Figure]]
 
 
 def number(value: float) -> str:

@@ -28,6 +28,7 @@ class Peak:
     pss: int = 0
     rss: int = 0
     seconds: float = 0.0
+    printed: str = ""
     by_process: dict[str, int] = field(default_factory=dict)
     """PSS of each process at the moment of the largest sum."""
     largest: Counter[str] = field(default_factory=Counter)
@@ -46,8 +47,8 @@ class Peak:
             self.by_process = {f"{memory['name']} {pid}": memory["Pss"] for pid, memory in found.items() if memory["Pss"]}
 
 
-def measured(*arguments: str | Path, home: Path | None = None) -> Peak:
-    """Runs Python with these arguments, and samples it and all its descendants ten times a second. Linux only: reads /proc."""
+def measured(*arguments: str | Path, home: Path | None = None, every: float = _EVERY) -> Peak:
+    """Runs Python with these arguments, and samples it and all its descendants ``every`` so many seconds. Linux only: reads /proc."""
     started, peak = time.monotonic(), Peak()
     with subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -58,11 +59,11 @@ def measured(*arguments: str | Path, home: Path | None = None) -> Peak:
         process = psutil.Process(child.pid)
         while child.poll() is None:
             peak.sample(process)
-            time.sleep(_EVERY)
+            time.sleep(every)
         reader.join()
-    peak.seconds = time.monotonic() - started
+    peak.seconds, peak.printed = time.monotonic() - started, "".join(printed)
     if child.returncode:
-        raise RuntimeError(f"{' '.join(map(str, arguments))}: exit code {child.returncode}\n{''.join(printed)[-4000:]}")
+        raise RuntimeError(f"{' '.join(map(str, arguments))}: exit code {child.returncode}\n{peak.printed[-4000:]}")
     return peak
 
 

@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from h5dat_lib.columns import Fault
+from h5dat_lib.config import ImageOptions, MediumOptions
 from h5dat_lib.convert import frames
 from h5dat_lib.errors import MemberError
+from tests.convert.conftest import converted
+from tests.convert.pictures import rows
 
 
 def animation(kind: str, count: int, mode: str = "RGB", **how: object) -> bytes:
@@ -45,6 +49,24 @@ def test_formats_of_one_frame_have_one() -> None:
 
 def test_directories_of_a_big_endian_tiff_are_counted() -> None:
     assert frames.count(struct.pack(">2sHIHIHI", b"MM", 42, 8, 0, 14, 0, 0), "TIFF", 100) == 2
+
+
+def test_a_picture_before_an_animation_is_a_frame_as_well() -> None:
+    assert frames.count(animation("PNG", 4, default_image=True), "PNG", 100) == 4
+    assert frames.count(animation("PNG", 4), "PNG", 100) == 4
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_a_cut_between_frames_leaves_none_out_silently(kind: str) -> None:
+    data = animation(kind, 3)
+    cut = data[:-1] if kind == "GIF" else data[: list(frames.directories(data))[-1]]
+    assert frames.count(cut, kind, 100) == (4 if kind == "GIF" else 3)
+    path = "a." + kind.lower()
+    with pytest.raises(MemberError, match=f"cannot be decoded as {kind}"):
+        rows(cut, path, frames="all")
+    blocks = converted(cut, path, MediumOptions(image=ImageOptions(frames="all", damaged="tolerant")))
+    assert isinstance(blocks[-1], Fault) and len(blocks) == (4 if kind == "GIF" else 3)
+    assert len(rows(cut, path)) == 1
 
 
 def test_directories_that_go_round_are_damage() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5dat_lib.columns import Block, Fault, PairType, Strings
+from h5dat_lib.columns import Block, Fault, PairType, Scalars, Strings
 from h5dat_lib.config import Limits, MediumOptions, TableOptions
-from h5dat_lib.convert import handler_for, table
+from h5dat_lib.convert import csv_form, handler_for, table
 from h5dat_lib.errors import MemberError
 from tests.convert.conftest import content_of, converted
 
@@ -162,6 +162,214 @@ def test_a_table_of_any_values_comes_back_with_its_types(columns: list[list[Any]
         assert {type(value) for value in found[f"c{number}"]} - {type(None)} == {type(value) for value in column if value is not None}
 
 
+def written(value: Any, column: Any) -> str:
+    """A value as it is written again."""
+    if value is None:
+        return ""
+    if isinstance(column, Scalars) and column.dtype.startswith("<M8"):
+        text = str(np.datetime64(value, column.dtype[4:-1]))
+        return text.replace("T", column.form[0]) + column.form[1:] if column.form else text
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_TEXTS = {
+    "integer": st.integers(-(2**63), 2**63 - 1).map(str),
+    "float": st.floats(allow_nan=False, allow_infinity=False).map(str),
+    "boolean": st.sampled_from(["true", "false"]),
+    "string": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1, max_size=6),
+    "code": st.sampled_from(["007", "00", "1,5", "+5", "0x1F", "1e999", "2024-02-30", "NA", "-", "9" * 25]),
+    "day": st.dates().map(str),
+    "second": st.datetimes().map(lambda time: time.isoformat(" ", "seconds")),
+    "milli": st.datetimes().map(lambda time: time.isoformat("T", "milliseconds") + "Z"),
+    "micro": st.datetimes().map(lambda time: time.isoformat(" ", "microseconds") + "+00:00"),
+    "any": st.datetimes().map(lambda time: time.isoformat()),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from(list(_TEXTS)), min_size=2, max_size=5).flatmap(
+        lambda kinds: st.lists(st.tuples(*(_TEXTS[kind] | st.just("") for kind in kinds)), min_size=1, max_size=8)
+    ),
+    st.sampled_from(",\t;|"),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_what_is_read_and_written_again_is_the_same_table(records: list[tuple[str, ...]], delimiter: str, end: str) -> None:
+    def text(rows: list[tuple[str, ...]]) -> str:
+        file = io.StringIO(newline="")
+        csv.writer(file, delimiter=delimiter, lineterminator=end).writerows([[f"c{n}" for n in range(len(rows[0]))], *rows])
+        return file.getvalue()
+
+    options = MediumOptions(table=TableOptions(delimiter=delimiter, header=True, decimal="."))
+    [block] = converted(text(records).encode(), "a.csv", options)
+    assert isinstance(block, Block)
+    again = [[written(value, column) for value in values(column)] for column in block.columns.values()]
+    for column, before, after in zip(block.columns.values(), zip(*records, strict=True), again, strict=True):
+        # Words for "no value" and other ways to write a float do not come back.
+        if isinstance(column, Strings) or column.dtype not in ("<f8", "|b1"):
+            assert [field for field in after if field] == [
+                field for field in before if field and (isinstance(column, Strings) or field != "NA")
+            ]
+    [second] = converted(text(list(zip(*again, strict=True))).encode(), "a.csv", options)
+    assert isinstance(second, Block)
+    assert [values(column) for column in second.columns.values()] == [values(column) for column in block.columns.values()]
+
+
+@pytest.mark.parametrize(
+    ("fields", "dtype", "form"),
+    [
+        (["2024-01-31", "0001-01-01", "9999-12-31"], "<M8[D]", ""),
+        (["2024-01-31 12:30:45", "1969-12-31 23:59:59"], "<M8[s]", " "),
+        (["2024-01-31T12:30:45Z"], "<M8[s]", "TZ"),
+        (["2024-01-31T12:30:45.120"], "<M8[ms]", "T"),
+        (["2024-01-31 12:30:45.123456+00:00"], "<M8[us]", " +00:00"),
+        (["2024-01-31T12:30:45.123456789Z", "NA", ""], "<M8[ns]", "TZ"),
+    ],
+)
+def test_dates_of_one_form_become_dates(fields: list[str], dtype: str, form: str) -> None:
+    text = "x,y\n" + "".join(f"{field},z\n" for field in fields)
+    [block] = converted(text.encode(), "a.csv")
+    assert isinstance(block, Block)
+    column = block.columns["x"]
+    assert isinstance(column, Scalars) and (column.dtype, column.form) == (dtype, form)
+    assert np.isnat(np.asarray(column.values)).tolist() == [field in ("NA", "") for field in fields]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["2024-02-30"],
+        ["0000-01-01"],
+        ["2024-1-31"],
+        ["01/31/2024"],
+        ["2024-01-31 24:00:00"],
+        ["2024-01-31 23:59:60"],
+        ["2024-01-31 12:30"],
+        ["2024-01-31 12:30:45.5"],
+        ["2024-01-31T12:30:45+01:00"],
+        ["2024-01-31", "2024-01-31 12:30:45"],
+        ["2024-01-31 12:30:45", "2024-01-31T12:30:45"],
+        ["2024-01-31T12:30:45Z", "2024-01-31T12:30:45"],
+        ["2024-01-31T12:30:45.123", "2024-01-31T12:30:45.123456"],
+        ["1500-01-31T12:30:45.123456789"],
+    ],
+)
+def test_dates_that_would_not_come_back_as_they_were_stay_strings(fields: list[str]) -> None:
+    assert column(*fields) == fields
+
+
+def test_dates_can_be_left_as_they_are() -> None:
+    assert column("2024-01-31", dates=False) == ["2024-01-31"]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "fields", "expected"),
+    [
+        (";", ["1,5", "-2", "1e3"], [1.5, -2.0, 1000.0]),
+        ("\t", ["1,5", "0,125"], [1.5, 0.125]),
+        (";", ["1,234", "2,345"], ["1,234", "2,345"]),
+        (";", ["1.234,5", "2,5"], ["1.234,5", "2,5"]),
+        (";", ["1,234,567", "2,5"], ["1,234,567", "2,5"]),
+        (";", ["1,5", "2.5"], ["1,5", "2.5"]),
+        (";", ["1.5", "2.5"], [1.5, 2.5]),
+        (";", ["1.234", "2.345"], [1.234, 2.345]),
+        (",", ['"1,5"', '"2,5"'], ["1,5", "2,5"]),
+    ],
+)
+def test_commas_are_decimal_where_they_cannot_be_anything_else(delimiter: str, fields: list[str], expected: list[Any]) -> None:
+    data = "".join(f"{field}{delimiter}end\n" for field in ["x", *fields])
+    assert read(data, header=True, delimiter=delimiter)[0]["x"] == expected
+
+
+def test_a_table_has_one_decimal_separator() -> None:
+    assert read("a;b;c\n1,5;1,234;1.234\n")[0] == {"a": [1.5], "b": [1.234], "c": ["1.234"]}
+    assert read("a;b\n1,5;1.5\n")[0] == {"a": ["1,5"], "b": [1.5]}
+    assert read('a,b\n"1,234",1.5\n', decimal=",")[0] == {"a": [1.234], "b": ["1.5"]}
+
+
+def test_words_for_no_value_stand_in_columns_with_decimal_commas() -> None:
+    assert read("a;b\n1,5;x\nNA;NA\n")[0] == {"a": [1.5, None], "b": ["x", "NA"]}
+
+
+def test_zeros_in_front_are_of_numbers_only_where_each_has_a_sign() -> None:
+    assert column("+00012.50", "-00001.25") == [12.5, -1.25]
+    assert column("+00012.50", "1.25") == ["+00012.50", "1.25"]
+
+
+def test_a_del_file_has_no_header() -> None:
+    assert read('"a","b"\n"c","d"\n', "a.del")[0] == {"column_1": ["a", "c"], "column_2": ["b", "d"]}
+    assert read('"a","b"\n"c","d"\n', "a.del", header=True)[0] == {"a": ["c"], "b": ["d"]}
+
+
+@pytest.mark.parametrize("data", ['a,b\n1,2\n3,"x\n4,5\n', 'a,b\n1,2\n"3,x\n4,5\n', 'a\nx\n"y', 'a,b\n1,"'])
+@pytest.mark.parametrize("ragged", ["reject", "fill"])
+def test_a_quote_that_is_never_closed_is_a_member_error(data: str, ragged: str) -> None:
+    with pytest.raises(MemberError, match="quotes that are opened and never closed"):
+        read(data, ragged=ragged)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.lists(st.lists(st.text('ab",;\n ', max_size=8).map("x".__add__), min_size=1, max_size=6), min_size=1, max_size=60),
+)
+def test_ragged_records_are_filled_up_in_their_places(width: int, records: list[list[str]]) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows([[f"c{number}" for number in range(width)], ["x"] * width, *records])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_form.Form.__init__, "__defaults__", (256,))
+        found, faults = read(file.getvalue(), header=True, delimiter=",", ragged="fill")
+    assert faults == []
+    rows = [["x"] * width, *records]
+    for number in range(width):
+        assert found[f"c{number}"] == [record[number] if number < len(record) else None for record in rows]
+    if any(len(record) > width for record in records):
+        rests = [None if rest is None else next(csv.reader([*io.StringIO(rest, newline="")])) for rest in found["_rest"]]
+        assert rests == [record[width:] or None for record in rows]
+    else:
+        assert "_rest" not in found
+
+
+def test_filled_records_have_types_and_a_column_for_the_rest_that_is_free() -> None:
+    found, faults = read("a,_rest\n1,2.5\n3\n4,5,6\n", ragged="fill")
+    assert found == {"a": [1, 3, 4], "_rest": [2.5, None, 5.0], "_rest_2": [None, None, "6"]}
+    assert faults == []
+
+
+def test_columns_at_the_end_without_name_and_value_are_left_out() -> None:
+    assert read("a,b,,\n1,,,\n2,,,\n")[0] == {"a": [1, 2], "b": [None, None]}
+    assert read("a,b,,\n1,,,\n2,,NA,\n")[0] == {"a": [1, 2], "b": [None, None], "column_3": [None, "NA"]}
+    assert read(",,\n,,\n", header=False)[0] == {"column_1": [None, None]}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("# made by hand, 2024\n\n# more\na,b\n1,2\n", {"a": [1], "b": [2]}),
+        ("# a,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+        ("#a,b\n1,2\n", {"#a": [1], "b": [2]}),
+        ("##x\n#a,b\n1,2\n", {"#a": [1], "b": [2]}),
+        ("#love,12\n#cat,3\nword,4\n", {"column_1": ["#love", "#cat", "word"], "column_2": [12, 3, 4]}),
+        ("#a\n#b\nc\n", {"#a": ["#b", "c"]}),
+        ("#a,b\n", {"#a": [], "b": []}),
+        ("a,b\n#c,1\n", {"a": ["#c"], "b": [1]}),
+        ('"sep=;"\na,b;c\n1;2\n', {"a,b": [1], "c": [2]}),
+        ("SEP=\t\na;b\tc\n1\t2\n", {"a;b": [1], "c": [2]}),
+    ],
+)
+def test_lines_before_the_table_are_no_records(data: str, expected: dict[str, Any]) -> None:
+    assert read(data) == (expected, [])
+
+
+def test_remarks_longer_than_a_sample_are_passed_over() -> None:
+    assert read("# remark\n" * 20_000 + "a,b\n1,é\n") == ({"a": [1], "b": ["é"]}, [])
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf16_needs_no_byte_order_mark(codec: str) -> None:
+    assert read("# Größe\na,b\n1,Zürich\n2,東京\n".encode(codec))[0] == {"a": [1, 2], "b": ["Zürich", "東京"]}
+
+
 def test_records_of_another_length_become_faults() -> None:
     found, faults = read("a,b\n1,2\n1,2,3\n4\n5,6\n" + "7," * 300 + "\n")
     assert found == {"a": [1, 5], "b": [2, 6]}
@@ -205,7 +413,7 @@ def test_the_delimiter_is_found(delimiter: str, path: str) -> None:
 
 
 def test_commas_within_numbers_do_not_split() -> None:
-    assert read("a;b\n1,5;2,5\n3,1;4,2\n")[0] == {"a": ["1,5", "3,1"], "b": ["2,5", "4,2"]}
+    assert read("a;b\n1,5;2,5\n3,1;4,2\n")[0] == {"a": [1.5, 3.1], "b": [2.5, 4.2]}
 
 
 def test_text_with_some_commas_is_one_column() -> None:
@@ -254,7 +462,7 @@ def test_nul_and_newlines_stay_in_strings() -> None:
 
 
 def test_a_record_longer_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table.Form.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(csv_form.Form.__init__, "__defaults__", (1000,))
     found, faults = read('a,b\n1,"' + "x" * 20_000 + '"\n2,y\n')
     assert found == {"a": [1, 2], "b": ["x" * 20_000, "y"]}
     assert faults == []
@@ -327,3 +535,17 @@ def test_columns_are_limited() -> None:
     assert len(read("a,b,c\n1,2,3\n", limits=Limits(csv_columns=3))[0]) == 3
     with pytest.raises(MemberError, match=r"too many columns: found 3 or more, expected at most 2 \(limits.csv_columns\)"):
         read("a,b,c\n1,2,3\n", limits=Limits(csv_columns=2))
+
+
+@pytest.mark.parametrize("ragged", ["reject", "fill"])
+def test_records_of_another_length_are_found_in_any_block(ragged: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_form.Form.__init__, "__defaults__", (256,))
+    short = [17, 1000, 1001, 2999]
+    records = [f"{number}\n" if number in short else f"{number},x\n" for number in range(3000)]
+    found, faults = read("a,b\n" + "".join(records), ragged=ragged)
+    if ragged == "reject":
+        assert faults == [f"record {number + 2}: found 1 fields, expected 2: {number}" for number in short]
+        assert found["a"] == [number for number in range(3000) if number not in short]
+    else:
+        assert (faults, found["a"]) == ([], list(range(3000)))
+        assert [number for number, value in enumerate(found["b"]) if value is None] == short

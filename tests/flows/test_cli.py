@@ -40,7 +40,7 @@ def test_ingest_as_json_has_the_documented_keys(h5dat: Run, tmp_path: Path, thre
     report = json.loads(ran.out)
     assert {"members": 4, "rows": 4, "rejects": 1}.items() <= report.items()
     counts = {"members", "rows", "rejects", "bytes", "batches", "skipped", "duplicates", "seconds"}
-    assert set(report) == {"output", "run", "damaged", "changed"} | counts
+    assert set(report) == {"output", "run", "damaged", "changed", "unlabelled"} | counts
     assert ran.err == ""
 
 
@@ -95,7 +95,7 @@ def test_config_commands_print_json(h5dat: Run, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('{"workers": 7}')
     assert json.loads(h5dat("config", "show", "-c", tmp_path / "c.json").out)["workers"] == 7
     schema = json.loads(h5dat("config", "schema").out)
-    assert schema["properties"]["workers"]["description"] and schema["patternProperties"] == {"^//": True}
+    assert schema["properties"]["workers"]["description"] and schema["patternProperties"] == {r"^(//|\$schema$)": True}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["ls", "out.h5"]])

@@ -24,6 +24,7 @@ import h5dat_lib
 from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.stream import zstd
 from h5dat_lib.config import load
+from h5dat_lib.layout import Forms
 from h5dat_lib.plan import Done, Plan
 from h5dat_lib.stage import stage
 from tests.archive.test_tar import gnu_sparse
@@ -226,5 +227,5 @@ def staged() -> Seeds:
     with TemporaryDirectory() as name:
         folder = Path(name)
         archive = open_archive(make_zip(folder / "a.zip", _members()), load().limits)
-        batches = Plan(archive, 0, load(), folder, Done(archive.fingerprint())).batches({})
+        batches = Plan(archive, 0, load(), folder, Done(archive.fingerprint())).batches(Forms())
         return [Path(path).read_bytes() for batch in batches for path in stage(batch).paths]

@@ -19,6 +19,7 @@ from h5dat_lib.columns import Fault
 from h5dat_lib.config import Config, Limits, MediumOptions, parse
 from h5dat_lib.convert import handler_for
 from h5dat_lib.errors import FormatError, InputError, MemberError, OutputError
+from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.plan import Batch, Plan
@@ -119,7 +120,7 @@ def _archive(name: str, data: bytes, folder: Path, rng: Random) -> int:
             for member in archive.members():
                 _read_twice(reader, member)
     plan = Plan(archive, 0, CONFIG, folder)
-    return sum(_stage(batch) for batch in plan.batches({}))
+    return sum(_stage(batch) for batch in plan.batches(Forms()))
 
 
 def _read_twice(reader: Reader, member: Member) -> None:

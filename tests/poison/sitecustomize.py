@@ -49,4 +49,4 @@ def _convert(content: Any, options: Any) -> Iterator[Any]:
     yield from _plain.convert(content, options)
 
 
-convert._BY_EXTENSION[".txt"] = replace(_plain, convert=_convert)
+convert._BY_EXTENSION[".txt"] = (replace(_plain, convert=_convert),)

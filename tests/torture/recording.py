@@ -14,7 +14,7 @@ from unittest.mock import patch
 from h5dat_lib import commit, journal
 from h5dat_lib.commit import Committed, Output
 from h5dat_lib.journal import JournaledFile
-from h5dat_lib.layout import PixelLayout
+from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
 from h5dat_lib.pipeline import Ingest
 from h5dat_lib.plan import Batch
@@ -32,13 +32,13 @@ class Call:
     staged: list[Staged]
     run: RunRecord
     archives: dict[int, ArchiveRecord]
-    layouts: dict[str, PixelLayout]
+    forms: Forms
     rows: dict[str, int]
     committed: set[str]
 
     def on(self, output: Output) -> None:
         """Calls it, on an output that knows what the one knew on which it was called."""
-        output.layouts, output._rows, output.committed = dict(self.layouts), dict(self.rows), set(self.committed)
+        output.forms, output._rows, output.committed = self.forms.copy(), dict(self.rows), set(self.committed)
         self.again(output)
 
     def again(self, output: Output) -> None:
@@ -113,7 +113,7 @@ class _Recorder:
     def note(self, output: Output, staged: list[Staged], run: RunRecord, archives: Mapping[int, ArchiveRecord]) -> None:
         """Keeps a call, with copies of the staged files, which the run removes."""
         kept = [replace(batch, paths=tuple(map(self._kept, batch.paths))) for batch in staged]
-        known = (dict(output.layouts), dict(output._rows), set(output.committed))
+        known = (output.forms.copy(), dict(output._rows), set(output.committed))
         self.calls.append(Call(kept, copy(run), {number: copy(archive) for number, archive in archives.items()}, *known))
 
     def _kept(self, path: str) -> str:
