@@ -46,10 +46,8 @@ _SPREAD = 4
 _FLOOR = 0.25
 """...unless there is so little, in seconds, that one of them has done it before the others have started."""
 _STEP = 1 << 20
-_PART = 4
-"""A long video is converted in parts of so many times ``batch_seconds``: each looks through all of it for its own..."""
-_MOST_PARTS = 256
-"""...so that there are no more of them than this."""
+_MOST_PARTS = 64
+"""A long video is converted in parts of about ``batch_seconds``; in no more than this, as each looks through all of it for its frames."""
 
 
 _MEMBER_FIELDS = attrgetter(*(entry.name for entry in fields(Member)))
@@ -231,7 +229,7 @@ class Planner:
         """How many parts a member is converted in: a long video in several, so that more than one worker has a part in it."""
         if record.class_ is None or record.class_.medium != "videos":
             return 1
-        return min(max(int(seconds / (_PART * self.config.batch_seconds)), 1), _MOST_PARTS)
+        return min(max(int(seconds / self.config.batch_seconds), 1), _MOST_PARTS)
 
     def decide(self, forms: Forms, kind: str, source: str) -> None:
         """Adds what the first members of each class decide about its rows, where nothing is decided yet."""

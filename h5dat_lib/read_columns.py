@@ -146,7 +146,8 @@ class _Ranges:
         self._values = _part(item, "values")
         self._offset = _part(item, "offset")
         self._length = _part(item, "length")
-        _check_rows(item, len(self._offset), self._length)
+        self._mask = _part(item, "mask") if "mask" in item else None
+        _check_rows(item, len(self._offset), self._length, *(() if self._mask is None else (self._mask,)))
 
     def __len__(self) -> int:
         return len(self._offset)
@@ -154,12 +155,18 @@ class _Ranges:
     def __getitem__(self, rows: Any) -> Any:
         rows = _normal(rows, len(self))
         if isinstance(rows, int):
-            return self._value(rows, self._bytes(int(self._offset[rows]), int(self._length[rows])))
+            return self._present(rows, int(self._offset[rows]), int(self._length[rows]))
         numbers = np.arange(len(self))[rows].tolist()
         offsets, lengths = self._offset[rows].tolist(), self._length[rows].tolist()
         if isinstance(rows, slice) and sum(lengths) > len(self._values):
             raise fault(self._item, f"{sum(lengths)} bytes of {len(numbers)} rows", f"at most {len(self._values)}")
-        return [self._value(row, self._bytes(at, size)) for row, at, size in zip(numbers, offsets, lengths, strict=True)]
+        return [self._present(row, at, size) for row, at, size in zip(numbers, offsets, lengths, strict=True)]
+
+    def _present(self, row: int, at: int, size: int) -> Any:
+        """A row's value; None where it is missing."""
+        if self._mask is not None and self._mask[row]:
+            return None
+        return self._value(row, self._bytes(at, size))
 
     def _bytes(self, at: int, size: int) -> Array:
         if at + size > len(self._values):
@@ -181,15 +188,7 @@ class _Ranges:
 class Text(_Ranges):
     """UTF-8 text as str; None where a value is missing."""
 
-    def __init__(self, item: h5py.Group, layout: str) -> None:
-        super().__init__(item, layout)
-        self._mask = _part(item, "mask") if "mask" in item else None
-        if self._mask is not None:
-            _check_rows(item, len(self), self._mask)
-
-    def _value(self, row: int, data: Array) -> str | None:
-        if self._mask is not None and self._mask[row]:
-            return None
+    def _value(self, row: int, data: Array) -> str:
         return self._decoded(data.tobytes(), [(0, len(data))])[0]
 
     def __getitem__(self, rows: Any) -> Any:
@@ -219,7 +218,7 @@ class Text(_Ranges):
 
 
 class Raw(_Ranges):
-    """Bytes as they were."""
+    """Bytes as they were; None where a value is missing."""
 
     def _value(self, row: int, data: Array) -> bytes:
         return data.tobytes()
@@ -229,7 +228,7 @@ class Raw(_Ranges):
 
 
 class Ragged(_Ranges):
-    """Arrays of any shape, such as (height, width, channels) or (samples, channels), of the row's own dtype."""
+    """Arrays of any shape, such as (height, width, channels) or (samples, channels), of the row's own dtype; None where one is missing."""
 
     def __init__(self, item: h5py.Group, layout: str) -> None:
         super().__init__(item, layout)
@@ -252,7 +251,7 @@ class Ragged(_Ranges):
             raise fault(self._item, f"type {name!r}", "one of numpy's, such as |u1") from exc
 
     def _dtype(self) -> str:
-        return ", ".join(sorted({str(self._type(name)) for name in np.unique(self._kind[:])}))
+        return ", ".join(sorted({str(self._type(name)) for name in np.unique(self._kind[:]) if name}))
 
 
 class Encoded(_Ranges):

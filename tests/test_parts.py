@@ -15,7 +15,7 @@ from tests.conftest import config, make_zip
 
 FILM = (Path(__file__).parent / "data/video/h264.mp4").read_bytes()
 MEMBERS = {"a.txt": b"text", "film.mp4": FILM, "b.txt": b"text", "again.mp4": FILM, "c.txt": b"text"}
-IN_PARTS = config(batch_seconds=0.002, commit_seconds=0, workers=2)
+IN_PARTS = config(batch_seconds=0.008, commit_seconds=0, workers=2)
 
 
 @pytest.fixture

@@ -83,6 +83,15 @@ def test_missing_numbers_are_none_and_masked(tmp_path: Path) -> None:
         assert table.s[:] == ["x", None, ""]
 
 
+def test_arrays_that_are_missing_are_none(tmp_path: Path) -> None:
+    message = (Path(__file__).parent / "data" / "images" / "picture.bufr").read_bytes()
+    with _opened(tmp_path, {"a.json": b"[1]", "b.bufr": message, "c.json": b"[2]"}) as file:
+        column = file["documents"]["values"]
+        assert [value is None for value in column[:]] == [True, *(False for _ in range(len(column) - 2)), True]
+        assert column[0] is None and column[-1] is None and column[1].dtype == np.float64
+        assert column.describe()["dtype"] == "float64"
+
+
 def test_classes_and_errors_name_what_is_there(tmp_path: Path) -> None:
     with _opened(tmp_path, PICTURES) as file:
         assert file.classes == ["images"]

@@ -201,7 +201,7 @@ def _picture(make: Callable[[], bytes], size: str = "1440x1080", **decoders: Dec
     return (Case(size, make, decoders),)
 
 
-def _film(container: str, codec: str, name: str, **options: str) -> Case:
+def _film(container: str, codec: str, name: str, **options: Any) -> Case:
     return Case(f"{name} 640x360, 4 s", partial(members.film, container, codec, **options), _FRAMES)
 
 
@@ -220,7 +220,7 @@ def _lines() -> bytes:
 
 
 _RESIZE = Config(image=ImageOptions(resize=Resize(width=512, height=512)))
-_X264 = {"preset": "veryfast"}
+_X264: dict[str, Any] = {"preset": "veryfast"}
 
 CASES: dict[str, tuple[Case, ...]] = {
     "jpeg": (
