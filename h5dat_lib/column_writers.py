@@ -16,6 +16,7 @@ import numpy as np
 from h5dat_lib.chunked import Rows
 from h5dat_lib.columns import MOST_CATEGORIES, SCALAR_CHUNK_BYTES, STRING_BYTES, TEXT_CHUNK_BYTES, Array
 from h5dat_lib.errors import OutputError
+from h5dat_lib.format import attribute
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.staged import StagedCategories, StagedChunks, StagedColumn, StagedFile, StagedScalars
 
@@ -156,7 +157,7 @@ class ScalarWriter:
     @property
     def form(self) -> str:
         """How dates were written."""
-        return str(self._values.dataset.attrs.get("form", ""))
+        return str(attribute(self._values.dataset, "form", ""))
 
     def fits(self, column: StagedColumn) -> bool:
         if not isinstance(column, StagedScalars):
@@ -465,7 +466,7 @@ class DenseWriter:
 
 
 def open_column(writer: ChunkWriter, path: str) -> ColumnWriter:
-    layout = writer.file[path].attrs.get("layout", "plain")
+    layout = attribute(writer.file[path], "layout", "plain")
     return _OPENERS[layout](writer, path)
 
 

@@ -272,7 +272,7 @@ class Schema(Settings):
     """The class rules; the first that matches wins."""
 
     classes: tuple[ClassRule, ...] = ()
-    """Rules in order. None: members are classified by medium (images, documents, tables, texts)."""
+    """Rules in order. None: members are classified by medium (images, videos, audio, documents, tables, texts)."""
     unmatched: Literal["reject", "medium"] = "reject"
     """What becomes of a member that no rule matches: a reject, or the class of its medium."""
 
@@ -321,17 +321,17 @@ class Limits(Settings):
     pixels: Annotated[int, Field(ge=1)] = 1 << 28
     """Width times height of a picture."""
     frames: Annotated[int, Field(ge=1)] = 1000
-    """Frames of a GIF, PNG or WebP, directories of a TIFF."""
+    """Frames of a picture, such as a GIF or a HEIF, directories of a TIFF; those of videos are not counted."""
     json_depth: Annotated[int, Field(ge=1)] = 200
     """Levels of arrays and objects in a JSON document."""
-    json_values: Annotated[int, Field(ge=1)] = 2_000_000
+    json_values: Annotated[int, Field(ge=1)] = 20_000_000
     """Values of a JSON document: scalars, arrays and objects."""
     csv_field_bytes: Annotated[int, Field(ge=1)] = 1 << 20
     """UTF-8 bytes of one field of a table."""
     csv_columns: Annotated[int, Field(ge=1)] = 10_000
     """Columns of a table; each becomes an HDF5 dataset."""
     member_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Time that converting a member may take, for each 64 MiB of the member that is begun."""
+    """Time that converting a member may take, for each 64 MiB of it that is begun; what is known to take long, such as video, more."""
     member_memory: Annotated[int, Field(ge=1)] = 4 << 30
     """Bytes of address space that converting a member may take, above those of an idle worker."""
 

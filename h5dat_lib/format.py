@@ -67,7 +67,9 @@ def table_attributes(table: Any) -> tuple[int, list[str]]:
 def attribute(item: Any, name: str, otherwise: Any = None) -> Any:
     """An attribute of a group or a dataset. Raises FormatError when it cannot be read."""
     try:
-        return item.attrs.get(name, otherwise)
+        if name not in item.attrs:  # asked for, it would be an error, and h5py stumbles over its words when garbage is collected meanwhile
+            return otherwise
+        return item.attrs[name]
     except (OSError, RuntimeError) as exc:  # h5py raises either, according to what is damaged
         where = f"{item.file.filename}, {item.name}"
         raise FormatError(f"{where}: found damaged attributes ({exc}), expected them whole; make the file anew") from exc

@@ -203,8 +203,10 @@ def _forms(file: File) -> Forms:
 
 def _layout(file: h5py.File, name: str) -> PixelLayout | None:
     """The pixel layout of a class that is in the file; None when it holds no decoded pictures."""
-    pixels = file.get(f"{name}/pixels")
-    layout = pixels.attrs.get("layout") if pixels is not None else None
+    if "pixels" not in file[name]:
+        return None
+    pixels = file[name]["pixels"]
+    layout = attribute(pixels, "layout")
     if layout == "dense":
         size = int(np.prod(pixels.chunks)) * pixels.dtype.itemsize
         return PixelLayout(size, pixels.shape[1:], pixels.dtype.str)

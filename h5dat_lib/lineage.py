@@ -26,13 +26,16 @@ RUNS = "lineage/runs"
 BATCHES = "lineage/batches"
 """One row a committed batch, by its key."""
 MEMBERS = "lineage/members"
-"""One row a converted member: path, size, checksums, converter, class, archive, batch, run, time."""
+"""One row a converted member: path, key of its sample, size, checksums, converter, class, archive, batch, run, time."""
 REJECTS = "lineage/rejects"
 """One row a member, or a record of one, that was not converted: path, stage, reason."""
 CHECKSUMS = "lineage/checksums"
 """For each chunked dataset, one CRC-32 a chunk."""
 
-_RECORDED = ("h5dat", "h5py", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "isal", "pyarrow", "prefect")
+_RECORDED = (
+    "h5dat", "h5py", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "isal", "pyarrow", "prefect",
+    "av", "pillow-heif", "resvg_py", "astropy", "eccodes", "eccodeslib", "charset-normalizer",
+)  # fmt: skip
 
 
 def sample_key(path: str) -> str:

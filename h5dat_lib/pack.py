@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -316,7 +317,8 @@ class _PairPacker:
         self._rows, self._code_parts, self._types, self._lengths = [], [], [], []
 
     def _new_keys(self) -> Iterator[Segment]:
-        new = [key.encode("utf-8", "backslashreplace") for key in list(self._codes)[self._written_keys :]]
+        last_first = islice(reversed(self._codes), len(self._codes) - self._written_keys)  # all others are not gone through again
+        new = [key.encode("utf-8", "backslashreplace") for key in last_first][::-1]
         self._written_keys = len(self._codes)
         if new:
             self._keys.add(b"".join(new))
@@ -342,41 +344,44 @@ class TablePacker:
         self._attributes: dict[str, Any] = {}
         self._pairs = _PairPacker(table, self._chunks(TEXT_CHUNK_BYTES), self._chunks(TEXT_CHUNK_BYTES))
         self._sealed = 0
+        self._blocks = 0
         self._held = 0
         self._untyped: list[Untyped] = []
 
     def add(self, block: Block) -> None:
-        """Appends a block's rows. Raises MemberError, and adds nothing, when a picture does not fit a dense column."""
+        """Appends a block's rows. Raises MemberError, and adds nothing, when a picture does not fit a dense column, or pieces fail."""
         kinds = ((name, type(column), *(getattr(column, kind, "") for kind in _KIND)) for name, column in block.columns.items())
         signature = (*kinds, block.untyped and block.untyped.columns)
         if signature != self._signature:
             self.seal()
             self._packers = {name: self._packer(column) for name, column in block.columns.items()}
             self._signature = signature
-        arrays = {name: column for name, column in block.columns.items() if isinstance(column, Arrays)}
-        for name, column in arrays.items():
-            self._packers[name].check(column)
-        # First the arrays, of which one may come in pieces that fail.
-        self._held += sum(self._packers[name].add(column) for name, column in {**arrays, **block.columns}.items())
+        for name, column in block.columns.items():
+            if isinstance(column, Arrays):
+                self._packers[name].check(column)
+        # First what comes in pieces, which may fail.
+        columns = sorted(block.columns.items(), key=lambda entry: not _is_in_pieces(entry[1]))
+        self._held += sum(self._packers[name].add(column) for name, column in columns)
         if block.untyped is not None:
             self._untyped.append(block.untyped)
             self._held += _UNTYPED_BYTES * sum(map(len, block.untyped.rows))
         if block.pairs is not None and block.pairs.keys:
             self._held += self._pairs.add(block.pairs, self.rows)
         self.rows += block.rows
+        self._blocks += 1
         self._attributes.update(block.attributes)
         if self._held > SEGMENT_BYTES:
             self.seal()
 
     def seal(self) -> None:
         """Writes what was collected as a segment."""
-        if self._packers and (self.rows > self._sealed or not self.rows):
+        if self._blocks and self._packers and (self.rows > self._sealed or not self.rows):  # a first block may name columns only
             self._decide_types()
             columns = {link_name(name) if name != "_member" else name: packer.finish() for name, packer in self._packers.items()}
             self._out.add(Segment(self._table, self.rows - self._sealed, columns, self._attributes))
         for segment in self._pairs.segments():
             self._out.add(segment)
-        self._packers, self._signature, self._sealed, self._held = {}, (), self.rows, 0
+        self._packers, self._signature, self._sealed, self._blocks, self._held = {}, (), self.rows, 0, 0
 
     def _decide_types(self) -> None:
         if not self._untyped:
@@ -415,6 +420,10 @@ _PACKERS: dict[type, Callable[[TablePacker, Any], Any]] = {
 }
 _KIND = ("dtype", "form", "layout", "pictures")
 """What of a column makes it another kind than one of the same type."""
+
+
+def _is_in_pieces(column: Column) -> bool:
+    return isinstance(column, Arrays) and any(isinstance(value, Pieces) for value in column.values)
 
 
 def _fixed_strings(data: bytes, lengths: Array, width: int) -> Array:

@@ -46,8 +46,10 @@ _SPREAD = 4
 _FLOOR = 0.25
 """...unless there is so little, in seconds, that one of them has done it before the others have started."""
 _STEP = 1 << 20
+_PART_BYTES = 5 << 20
+"""A long video is converted in parts of about so many bytes, 8 s of work. No setting changes that: a run that goes on counts parts."""
 _MOST_PARTS = 64
-"""A long video is converted in parts of about ``batch_seconds``; in no more than this, as each looks through all of it for its frames."""
+"""There are no more of them than this, as each looks through all of the video for its frames."""
 
 
 _MEMBER_FIELDS = attrgetter(*(entry.name for entry in fields(Member)))
@@ -225,11 +227,12 @@ class Planner:
             return 1e-3 + megabytes * 0.1
         return handler.member_seconds + megabytes * handler.megabyte_seconds
 
-    def parts(self, record: Record, seconds: float) -> int:
+    @staticmethod
+    def parts(record: Record) -> int:
         """How many parts a member is converted in: a long video in several, so that more than one worker has a part in it."""
         if record.class_ is None or record.class_.medium != "videos":
             return 1
-        return min(max(int(seconds / self.config.batch_seconds), 1), _MOST_PARTS)
+        return min(max(record.member.size // _PART_BYTES, 1), _MOST_PARTS)
 
     def decide(self, forms: Forms, kind: str, source: str) -> None:
         """Adds what the first members of each class decide about its rows, where nothing is decided yet."""
@@ -298,14 +301,14 @@ class Plan:
                     continue
                 record, seconds = self.planner.record(member, reader)
                 self._refuse_unknown_file(record)
-                parts = self.planner.parts(record, seconds)
+                parts = self.planner.parts(record)
                 for part in range(parts):
                     self._start.append(plan.tell())
                     self._cost.append(seconds / parts)
                     self._size.append(_counted(member.size) // parts)
                     self._stored.append(_counted(member.stored) // parts)
                     self._further.append(part > 0)
-                    plan.write(replace(record, part=(part, parts)).to_line())
+                    plan.write((replace(record, part=(part, parts)) if parts > 1 else record).to_line())
         reader.close()
         self.planner.forget_names()
         self.members = len(self._start)
@@ -379,8 +382,10 @@ class Plan:
         return max(min(most / _LEAST, max(total / _SPREAD, _FLOOR)), min(most, left / _SHARE))
 
     def _end_of_batch(self, first: int, target: float) -> tuple[int, float]:
+        """A further part is a batch by itself: its rows go on with those of the batch before."""
         end, seconds, size = first + 1, self._cost[first], self._size[first]
-        while end < len(self._cost) and seconds + self._cost[end] <= target and size + self._size[end] <= BATCH_BYTES:
+        last = end if self._further[first] else len(self._cost)
+        while end < last and not self._further[end] and seconds + self._cost[end] <= target and size + self._size[end] <= BATCH_BYTES:
             seconds += self._cost[end]
             size += self._size[end]
             end += 1

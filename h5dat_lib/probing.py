@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from functools import partial
 from itertools import islice
+from multiprocessing.connection import Connection
 
 from h5dat_lib.archive import open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
@@ -78,7 +78,7 @@ def _decide_pictures(forms: Forms, name: str, samples: _Samples, config: Config)
 
 
 def _decide_frames(forms: Forms, name: str, samples: _Samples, config: Config) -> None:
-    """In a process of its own: opening a video runs much foreign code on foreign bytes, and this process must not die of it."""
+    """In a process of its own, where members are converted in processes: opening a video runs much foreign code on foreign bytes."""
     table, options = f"{name}/{FRAMES}", config.options(name)
     if table in forms.layouts:
         return
@@ -86,12 +86,29 @@ def _decide_frames(forms: Forms, name: str, samples: _Samples, config: Config) -
         size, channels = options.video.resize, 1 if options.video.color == "L" else 3
         forms.layouts[table] = pixel_layout([((size.height, size.width, channels), "|u1")], options.video)
         return
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            shapes = pool.submit(_video_shapes, samples.kind, samples.source, samples.members, options, config.limits).result()
-        except BrokenProcessPool:
-            shapes = []
+    look = partial(_video_shapes, samples.kind, samples.source, samples.members, options, config.limits)
+    shapes = look() if config.task_runner == "threads" else _elsewhere(look, config.limits.member_seconds)
     forms.layouts[table] = pixel_layout(shapes, options.video)
+
+
+def _elsewhere(look: Callable[[], list[Shape]], seconds: float) -> list[Shape]:
+    """What a process of its own finds; nothing when it dies of it, or has found nothing after so long."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(look, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(seconds) else []
+    except EOFError:
+        return []
+    finally:
+        process.kill()
+        process.join()
+
+
+def _answer(look: Callable[[], list[Shape]], sender: Connection) -> None:
+    sender.send(look())
 
 
 def _video_shapes(kind: str, source: str, members: Sequence[Member], options: MediumOptions, limits: Limits) -> list[Shape]:
@@ -117,12 +134,12 @@ def _decide_keys(forms: Forms, name: str, samples: _Samples, config: Config) -> 
 
 
 def _documents(content: Content) -> Iterator[bytes]:
-    """The first documents of a member."""
+    """The first documents of a member that is JSON; those of other formats have no keys in common to look for."""
     if content.member.size > _DOCUMENT_BYTES:
         return
     try:
         handler = handler_for(content.head(), content.member.path, "documents")
-        blocks = handler.convert(content, _PLAIN) if handler and handler.medium == "documents" else iter(())
+        blocks = handler.convert(content, _PLAIN) if handler and handler.name in ("json", "jsonl") else iter(())
         for block in blocks:
             if isinstance(block, Block) and isinstance(block.columns["document"], Bytes):
                 yield from block.columns["document"].values

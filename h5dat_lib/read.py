@@ -180,10 +180,9 @@ class Table:
         if column not in self._columns:
             if column not in self._links:
                 raise KeyError(f"{self._file.path}: {self.class_name} has no column {column!r}; it has {', '.join(self._links)}")
-            item = self._group.get(self._links[column])
-            if item is None:
+            if self._links[column] not in self._group:
                 raise fault(self._group, f"no column {column!r}", "one, as its attribute `columns` says")
-            self._columns[column] = open_column(item, self._group)
+            self._columns[column] = open_column(self._group[self._links[column]], self._group)
         return self._columns[column]
 
     def __getattr__(self, column: str) -> Column:

@@ -17,6 +17,7 @@ from h5dat_lib.chunked import Rows
 from h5dat_lib.column_writers import CategoryWriter, ColumnWriter, ScalarWriter, as_written, changed_column, create_column, open_column
 from h5dat_lib.columns import SCALAR_CHUNK_BYTES
 from h5dat_lib.config import Compression
+from h5dat_lib.format import attribute
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.lineage import CHECKSUMS
 from h5dat_lib.pack import compressed
@@ -28,11 +29,11 @@ class Table:
 
     def __init__(self, writer: Writer, group: h5py.Group, name: str) -> None:
         self.name = name
-        self.rows = int(group.attrs.get("rows", 0))
+        self.rows = int(attribute(group, "rows", 0))
         self._writer = writer
         self._group = group
         self._columns: dict[str, ColumnWriter] = {}
-        self._order: list[str] = list(group.attrs.get("columns", ()))
+        self._order: list[str] = list(attribute(group, "columns", ()))
         for link in self._order:
             self._columns[link] = open_column(writer, f"{name}/{link}")
 

@@ -56,6 +56,22 @@ def _parts_with_rows(column: h5py.Dataset | h5py.Group) -> list[h5py.Dataset]:
     return [column[part] for part in column if part != "values" or "offset" not in column]
 
 
+def test_nothing_is_asked_for_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5's complaint about it comes out as a UnicodeDecodeError when Python's garbage collector closes another object meanwhile."""
+
+    def get(found: h5py.Group | h5py.AttributeManager, name: str) -> object:
+        assert name in found
+        return found[name]
+
+    monkeypatch.setattr(h5py.Group, "get", get)
+    monkeypatch.setattr(h5py.AttributeManager, "get", get)
+    archive, output = make_zip(tmp_path / "a.zip", MEMBERS), tmp_path / "out.h5"
+    for more in ({}, {"more.csv": b"n,s,day\n2,x,2020-01-01\n"}):
+        h5dat_lib.ingest(make_zip(archive, MEMBERS | more), output, config())
+    with h5dat_lib.open(output) as file:
+        assert file.describe()["members"] == 2 * len(MEMBERS) + 1
+
+
 @pytest.mark.skipif(shutil.which("h5dump") is None, reason="HDF5's own tools are not installed")
 def test_hdf5s_own_tools_read_every_value(output: Path) -> None:
     ran = subprocess.run(["h5dump", str(output)], capture_output=True, text=True, check=False)

@@ -18,6 +18,11 @@ MEMBERS = {"a.txt": b"text", "film.mp4": FILM, "b.txt": b"text", "again.mp4": FI
 IN_PARTS = config(batch_seconds=0.008, commit_seconds=0, workers=2)
 
 
+@pytest.fixture(autouse=True)
+def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h5dat_lib.plan._PART_BYTES", len(FILM) // 3)
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     return make_zip(tmp_path / "films.zip", MEMBERS)
@@ -40,7 +45,9 @@ def _assert_alike(found: Path, expected: Path) -> None:
 
 @pytest.fixture
 def by_one(archive: Path, tmp_path: Path) -> Path:
-    h5dat_lib.ingest(archive, tmp_path / "one.h5", config())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("h5dat_lib.plan._MOST_PARTS", 1)
+        h5dat_lib.ingest(archive, tmp_path / "one.h5", config())
     return tmp_path / "one.h5"
 
 
@@ -77,6 +84,15 @@ def test_a_run_that_ended_between_two_parts_goes_on(
 ) -> None:
     _ingest_some(archive, tmp_path / "parts.h5", batches, monkeypatch)
     h5dat_lib.ingest(archive, tmp_path / "parts.h5", IN_PARTS)
+    _assert_alike(tmp_path / "parts.h5", by_one)
+
+
+@pytest.mark.parametrize("batches", [2, 3, 5, 6])
+def test_a_run_that_goes_on_may_cut_its_batches_otherwise(
+    archive: Path, by_one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    _ingest_some(archive, tmp_path / "parts.h5", batches, monkeypatch)
+    h5dat_lib.ingest(archive, tmp_path / "parts.h5", config(batch_seconds=600))
     _assert_alike(tmp_path / "parts.h5", by_one)
 
 

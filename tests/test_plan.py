@@ -92,6 +92,19 @@ class _Zeros:
         return bytes(taken)
 
 
+def test_no_message_is_decoded_while_members_are_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h5dat_lib.convert.bufr._eccodes", None)
+    message = (Path(__file__).parent / "data/images/picture.bufr").read_bytes()
+    assert summarise(str(make_zip(tmp_path / "a.zip", {"a.bufr": message, "b.json": b"{}"})), config()).members == 2
+
+
+def test_threads_open_videos_without_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h5dat_lib.probing.ProcessPoolExecutor", None)  # a script that is not guarded cannot start one
+    film = (Path(__file__).parent / "data/video/h264.mp4").read_bytes()
+    [batch] = _batches(make_zip(tmp_path / "a.zip", {"a.mp4": film}), tmp_path)
+    assert batch.forms.layouts["videos/frames"].shape
+
+
 def test_spools_exist_one_at_a_time_unless_they_are_kept(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         for number in range(4000):

@@ -447,6 +447,37 @@ def test_pieces_that_fail_leave_no_row_behind(tmp_path: Path) -> None:
         assert segment.columns["x"].shape.tolist() == [[70_000, 1]] * 2
 
 
+@pytest.mark.parametrize("first", ["x", "y"])
+def test_pieces_that_fail_in_a_first_row_leave_nothing_behind(tmp_path: Path, first: str) -> None:
+    def fails() -> Any:
+        yield np.ones(3, "<i2")
+        raise MemberError("damaged: found the end")
+
+    columns: dict[str, Column] = {
+        "x": Arrays([Pieces("<i2", (), fails())], pictures=False),
+        "y": Arrays([np.ones(2, "<i2")], pictures=False),
+        "z": Strings(b"one", np.array([3])),
+    }
+    columns = {first: columns[first], **columns}
+    with StageWriter(tmp_path / "0.stage") as out:
+        packer = TablePacker("t", out, DEFLATE)
+        with pytest.raises(MemberError, match="found the end"):
+            packer.add(Block(1, columns))
+        packer.seal()
+        with pytest.raises(MemberError, match="found the end"):
+            packer.add(Block(1, {**columns, "x": Arrays([Pieces("<i2", (), fails())], pictures=False)}))
+        packer.add(Block(1, {**columns, "x": columns["y"]}))
+        packer.seal()
+        out.finish()
+    with StagedFile(tmp_path / "0.stage") as staged:
+        [segment] = staged.segments()
+        assert {name: len(column.length if name != "z" else column.values) for name, column in segment.columns.items()} == {
+            "x": 1,
+            "y": 1,
+            "z": 1,
+        }
+
+
 def test_bytes_come_back_as_they_were(tmp_path: Path) -> None:
     values = [b"", bytes(range(256)) * 2000, b"\0"]
     with written(tmp_path, [[block(data=Bytes(values, "bytes"))]]) as file:

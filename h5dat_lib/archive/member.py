@@ -170,9 +170,14 @@ class Content:
         self._whole: bytes | None = None
         self._head: bytes | None = None
 
+    @property
+    def small(self) -> bool:
+        """Whether the member is read in one piece and kept."""
+        return 0 <= self.member.size <= WHOLE_BYTES
+
     def head(self) -> bytes:
         """The first `HEAD_BYTES` bytes, fewer when the member is shorter."""
-        if 0 <= self.member.size <= WHOLE_BYTES:
+        if self.small:
             return self.read()[:HEAD_BYTES]
         if self._head is None:
             with self.open() as stream:
@@ -192,7 +197,7 @@ class Content:
 
     def open(self) -> BinaryIO:
         """The bytes from the start, as a buffered stream; the checks of `read` are made when its end is reached."""
-        if 0 <= self.member.size <= WHOLE_BYTES:
+        if self.small:
             return io.BytesIO(self.read())
         return io.BufferedReader(_Counted(self, self._reader.open(self.member)), _STEP)
 

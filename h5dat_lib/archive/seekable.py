@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
-from h5dat_lib.archive.member import WHOLE_BYTES, Content
+from h5dat_lib.archive.member import Content
 from h5dat_lib.errors import MemberError
 
 __all__ = ["seekable"]
@@ -22,8 +22,8 @@ def seekable(content: Content) -> BinaryIO:
     between, a jump back starts over, unless it leads into the first or last MiB, which is kept. Holds 3 MiB at most.
     The bytes are read through once before, as `Content.check` does; raises MemberError for what it finds.
     """
-    if 0 <= content.member.size <= WHOLE_BYTES:
-        return io.BytesIO(content.read())
+    if content.small:
+        return content.open()
     source = content.reopen()
     if source.seekable():
         if content.part[0] == 0:  # one of the workers that convert its parts is enough

@@ -101,11 +101,20 @@ _BY_EXTENSION = {
     extension: tuple(handler for handler in HANDLERS if extension in handler.extensions)
     for extension in {extension for handler in HANDLERS for extension in handler.extensions}
 }
-_BY_FIRST_BYTE = {
-    bytes((first,)): tuple(handler for handler in HANDLERS if any(handler.may_start(group, first) for group in handler.signatures))
-    for first in range(256)
-}
-"""Most members need no more than one comparison."""
+
+
+def _by_mark() -> dict[tuple[int, int], dict[bytes, list[Handler]]]:
+    """The handlers by where the first mark of a signature lies, and by the mark; of one that lies at the start, by its first byte."""
+    places: dict[tuple[int, int], dict[bytes, list[Handler]]] = {}
+    for handler in HANDLERS:
+        marks = {(at, mark if at else mark[:1]) for (at, mark), *_ in handler.signatures}
+        for at, mark in marks:
+            places.setdefault((at, at + len(mark)), {}).setdefault(mark, []).append(handler)
+    return places
+
+
+_BY_MARK = _by_mark()
+"""Most members are of none of them, which a look at each of the few places tells."""
 
 
 def handler_for(head: bytes, path: str, medium: Medium | None = None) -> Handler | None:
@@ -124,8 +133,11 @@ def formats(head: bytes, path: str) -> tuple[Handler, ...]:
     """All handlers that a member may have: by its first bytes, those of its extension first; by that alone when they carry no known
     signature."""
     named = _of_extension(path)
-    found = (handler for handler in _BY_FIRST_BYTE.get(head[:1], ()) if handler.recognises(head))
-    return tuple(sorted(found, key=lambda handler: handler not in named)) or named
+    likely = [handler for (at, end), alike in _BY_MARK.items() for handler in alike.get(head[at:end], ())]
+    found = [handler for handler in likely if handler.recognises(head)]
+    if len(found) > 1:
+        found = sorted({*found}, key=lambda handler: (handler not in named, HANDLERS.index(handler)))
+    return tuple(found) or named
 
 
 def by_extension(path: str) -> Handler | None:

@@ -3,8 +3,8 @@
 Samples are what ``ffmpeg -f s16le`` and ``-f f32le`` give. int16 of more than 16 bits is cut off (rounded towards minus infinity), of
 floats rounded to the nearest and clipped, without dither; float32 keeps 24 bits exactly. What an encoder put before and behind the
 sound is left out where the file says so: LAME's tag, Opus' pre-skip, MP4's edit list, the last granule of an Ogg stream, the
-duration of the last packet of an MP4. Speech in Opus is coded at 8 to 16 kHz, and how it is brought to 48 kHz is left to the decoder
-(RFC 6716, 4.2.9): there FFmpeg's samples are not libopus'.
+duration of the last packet of an MP4. Opus at low rates may come out otherwise than from libopus: how its speech layer is brought to
+48 kHz is left to the decoder (RFC 6716, 4.2.9), which is one possible cause; none has been isolated.
 
 Resampling is libswresample's: a polyphase filter of 32 taps at the lower of the two rates (Kaiser window, beta 9) that passes up to 0.97
 of its Nyquist frequency.
@@ -52,8 +52,8 @@ def convert(kind: str, content: Content, options: MediumOptions) -> Iterator[Blo
     only; empty when there is none), and its tags as pairs, keys in lower case.
 
     ``kind`` is a key of `SIGNATURES`, or ``soundtrack`` for the first audio track of a video. Raises MemberError, also while the
-    samples are taken, when there is no sound, when it changes its rate or layout, is larger than ``limits.member_bytes``, and, strict,
-    when anything of it is damaged or missing.
+    samples are taken, when there is no sound, when it changes its rate or layout, and, strict, when anything of it is
+    damaged or missing, or it is larger than ``limits.member_bytes``.
     """
     track = Track(content, kind, options.audio.damaged)
     most = content.limits.member_bytes
@@ -93,7 +93,7 @@ def _track_columns(track: Track, options: AudioOptions, most: int) -> dict[str, 
 
 
 def _pieces(track: Track, options: AudioOptions, most: int) -> Iterator[Array]:
-    """The samples as they are to be stored, (samples, channels) each. Raises MemberError above ``most`` bytes of them."""
+    """The samples as they are to be stored, (samples, channels) each; what is above ``most`` bytes of them counts as damage."""
     import av
 
     mixed = options.mono and track.layout.nb_channels > 1
@@ -102,12 +102,18 @@ def _pieces(track: Track, options: AudioOptions, most: int) -> Iterator[Array]:
     resampler = av.AudioResampler(form, rate=options.sample_rate, frame_size=together)
     size = 0
     for frame in chain(track.frames(), [None]):
-        for piece in resampler.resample(frame):
+        try:
+            resampled = resampler.resample(frame)
+        except av.FFmpegError as exc:
+            found = f"{track.layout.nb_channels} channels at {track.rate} Hz"
+            raise MemberError(f"cannot be mixed or resampled: found {found} ({exc.strerror})") from exc
+        for piece in resampled:
             array = piece.to_ndarray()
             array = _mixed(array, options.dtype) if mixed else array.reshape(piece.samples, -1)
             size += array.nbytes
             if size > most:
-                raise MemberError(f"too large: found more than {most} bytes of samples (limits.member_bytes)")
+                track.lose(f"found more than {most} bytes of samples (limits.member_bytes)")
+                return
             yield array
 
 

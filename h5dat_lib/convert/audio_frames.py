@@ -66,7 +66,7 @@ class Track:
             self._demuxer = self._container.format.name.split(",")[0]
             self.format = kind if kind in DEMUXERS else self._demuxer
             if reason := missing(self._demuxer, file):
-                self._damaged(reason)
+                self.lose(reason)
             self._rest = self._whole()
             self._first = next(self._rest, None)
             self._check_first()
@@ -143,11 +143,11 @@ class Track:
             found = (frame.sample_rate, frame.layout.name, frame.format.name)
             kind = kind or found
             if found != kind:
-                self._damaged(f"found a change to {found[0]} Hz {found[1]} {found[2]}, expected {kind[0]} Hz {kind[1]} {kind[2]}")
+                self.lose(f"found a change to {found[0]} Hz {found[1]} {found[2]}, expected {kind[0]} Hz {kind[1]} {kind[2]}")
                 return
             if self._demuxer == "matroska" and frame.time is not None:
                 if end is not None and frame.time > end + _GAP_SECONDS:
-                    self._damaged(f"found no sound for {frame.time - end:.3f} s")
+                    self.lose(f"found no sound for {frame.time - end:.3f} s")
                 end = frame.time + frame.samples / frame.sample_rate
             yield frame
 
@@ -161,14 +161,14 @@ class Track:
                     yield from packet.decode()
                 except FFmpegError as exc:
                     if any(bytes(packet)):  # zeros fill up many an MP3
-                        self._damaged(f"found a packet that does not decode ({exc.strerror})")
+                        self.lose(f"found a packet that does not decode ({exc.strerror})")
         except FFmpegError as exc:
-            self._damaged(f"found bytes that cannot be read ({exc.strerror})")
+            self.lose(f"found bytes that cannot be read ({exc.strerror})")
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt and self._demuxer != "wav":  # FFmpeg marks the last one of a WAV that does not say its size
-                self._damaged("found a packet that is marked as damaged")
+                self.lose("found a packet that is marked as damaged")
             self._last = packet if packet.size else self._last  # an empty one ends the stream
             yield packet
 
@@ -179,9 +179,9 @@ class Track:
             return
         seconds = float(stream.duration * stream.time_base)
         if self._decoded / self.rate < seconds - tolerance:
-            self._damaged(f"found {self._decoded} samples, expected {seconds * self.rate:.0f}")
+            self.lose(f"found {self._decoded} samples, expected {seconds * self.rate:.0f}")
 
-    def _damaged(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
         """Strict, raises MemberError; tolerant, notes what was found first."""
         at = f" at {self._decoded / self.rate:.3f} s" if self._decoded else ""
         if self._damaged_is == "strict":

@@ -59,7 +59,7 @@ def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]
 
 def _block(eccodes: ModuleType, message: bytes, number: int, options: MediumOptions, limits: Limits) -> Block:
     if not message.endswith(_END):
-        raise MemberError(f"damaged: found {message[-4:]!r} at the end of a message, expected 7777")
+        raise MemberError(f"damaged: found {message[-4:]!r} at the end of a message, expected {_END!r}; nothing behind it is read")
     with _decoded(eccodes, message) as handle:
         keys = _keys(eccodes, handle)
         size = sum(eccodes.codes_get_size(handle, key) for key in keys)
@@ -105,10 +105,11 @@ def _values(eccodes: ModuleType, handle: int, key: str) -> list[Any]:
     """A key's values as JSON has them."""
     if eccodes.codes_get_size(handle, key) == 1 and eccodes.codes_is_missing(handle, key):
         return [None]
-    if eccodes.codes_get_native_type(handle, key) is str:
+    kind = eccodes.codes_get_native_type(handle, key)
+    if kind is str:
         return list(eccodes.codes_get_string_array(handle, key))
-    missing = (eccodes.CODES_MISSING_DOUBLE, eccodes.CODES_MISSING_LONG)
-    return [None if value in missing else value for value in eccodes.codes_get_array(handle, key).tolist()]
+    missing = eccodes.CODES_MISSING_LONG if kind is int else eccodes.CODES_MISSING_DOUBLE
+    return [None if value == missing else value for value in eccodes.codes_get_array(handle, key).tolist()]
 
 
 def _is_number(eccodes: ModuleType, handle: int, key: str) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from h5dat_lib.convert.picture import Pixels, short
 from h5dat_lib.errors import MemberError
 
-CHANNELS = {"LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+CHANNELS = {"LA": 2, "RGB": 3, "RGBA": 4}
 """By Pillow's mode; all others have one."""
 _MODES = (None, "L", "LA", "RGB", "RGBA")
 
@@ -21,7 +21,7 @@ def recoloured(pixels: Pixels, color: str) -> Pixels:
     """Pixels in the channels of ``color``, with 8 bit, by Pillow's conversions; ``keep`` leaves them as they are."""
     if color == "keep":
         return pixels
-    wanted, pixels = CHANNELS.get(color, 1), _in_8_bit(pixels)
+    wanted, pixels = CHANNELS.get(color, 1), in_8_bit(pixels)
     if wanted == pixels.shape[2]:
         return pixels
     if pixels.shape[2] == 1:
@@ -64,7 +64,7 @@ def _as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
 
 
-def _in_8_bit(pixels: Pixels) -> Pixels:
+def in_8_bit(pixels: Pixels) -> Pixels:
     """The upper 8 of 16 bit; 32-bit numbers have no known range and are cut off at 0 and 255, as Pillow does."""
     if pixels.dtype == np.uint16:
         return (pixels >> 8).astype(np.uint8)

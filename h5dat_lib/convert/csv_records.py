@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from h5dat_lib.archive.member import WHOLE_BYTES, Content
+from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Fault
 from h5dat_lib.config import Limits
 from h5dat_lib.convert.csv_form import Form, too_long_record
@@ -80,7 +80,7 @@ def _opened(content: Content, form: Form) -> BinaryIO | Utf8:
     """The member as UTF-8; one that has been read to its end before, and checked with that, as it is."""
     if content.size < 0 or form.codec.name != "utf-8":
         return Utf8(content.open(), form.codec)
-    stream = content.open() if content.size <= WHOLE_BYTES else content.reopen()
+    stream = content.open() if content.small else content.reopen()
     stream.read(form.codec.bom)
     return stream
 
@@ -124,7 +124,7 @@ def _parsing(form: Form, note: Any = None) -> arrow.ParseOptions:
 
 
 def _other_block(limits: Limits, form: Form, exc: Exception) -> MemberError:
-    if "straddling" not in str(exc):
+    if "straddling" not in str(exc):  # Arrow's word for a record that is longer than a block; it has no exception of its own
         return MemberError(f"not CSV: {str(exc).splitlines()[0][:_SHOWN]}")
     enough = _record_bytes(form, limits)
     if form.block_bytes < enough:

@@ -18,7 +18,7 @@ from h5dat_lib.config import DocumentOptions, Limits, MediumOptions
 from h5dat_lib.convert.encoding import Utf8, detect
 from h5dat_lib.convert.json_columns import NO_FIELDS, common_keys, fields
 from h5dat_lib.convert.json_pairs import PairList, check_keys
-from h5dat_lib.convert.json_text import Document, JsonText, Lost, check_limits
+from h5dat_lib.convert.json_text import Document, JsonText, Lost, check_limits, single_object
 from h5dat_lib.errors import MemberError
 
 __all__ = ["common_keys", "convert", "convert_lines"]
@@ -40,6 +40,9 @@ def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]
     of a document, before any row is given; an item beyond the limits is a Fault. Holds two blocks of at most `BLOCK_ROWS` documents
     and `BLOCK_BYTES`, and one document.
     """
+    if content.small and (document := single_object(content.read(), options.document.numbers)):
+        yield from _blocks([document], "", options.document, content.limits)
+        return
     text = _text(content, options)
     if text.holds_objects():
         yield from _items(text, content, options)

@@ -39,7 +39,8 @@ _NO_FOLDER = {"TMPDIR": os.devnull, "TEMP": os.devnull}
 _DOS = b"\xc5\xd0\xd3\xc6"
 """Starts the binary file header in which Windows wraps a drawing and its preview (Adobe TN 5002, 5.2)."""
 _NUMBER = rb"[+-]?(?:\d+\.?\d*|\.\d+)"
-_BOX = re.compile(rb"(?:^|[\r\n])%%(HiRes)?BoundingBox:[ \t]*" + rb"[ \t]+".join([rb"(%s)" % _NUMBER] * 4) + rb"[ \t]*(?=[\r\n]|$)")
+_FOUR = rb"[ \t]+".join([rb"(%s)" % _NUMBER] * 4)
+_BOX = re.compile(rb"(?:^|[\r\n])%%BoundingBox:[ \t]*(?:\(atend\)|" + _FOUR + rb")[ \t]*(?=[\r\n]|$)")
 _END = re.compile(rb"[\r\n]%%(?:Trailer|EOF)\b|(?:showpage|grestore end|\x04)\s*\0*$")
 """What a whole drawing has behind its last picture: a comment of the Document Structuring Conventions, or its end as programs without
 them write it."""
@@ -63,7 +64,7 @@ def open_eps(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     width, height = (max(1, math.ceil(round(side * scale, 6))) for side in (box[2] - box[0], box[3] - box[1]))
     check_pixels(width, height, limits)
     page = [f"-g{width}x{height}", f"-r{POINTS * scale:.9f}", "-c", f"{-box[0]:.9f} {-box[1]:.9f} translate"]
-    draw = partial(_drawn, drawing, page, (height, width, 3), limits.member_seconds / 2)
+    draw = partial(_drawn, drawing, page, (height, width, 3), limits.member_seconds / 2)  # the worker, which waits for it, has all of them
     return Picture("EPS", "RGB", height, width, 3, "|u1", lambda: Decoded(draw(), damage))
 
 
@@ -88,10 +89,12 @@ def _damage(drawing: bytes) -> str:
 
 def _bounding_box(drawing: bytes) -> tuple[float, float, float, float]:
     """Left, bottom, right and top in points, of the comment in the header or, when that says ``(atend)``, in the trailer."""
-    found = next((match for match in _BOX.finditer(drawing) if match[1] is None), None)
-    if found is None:
+    found = _BOX.search(drawing)
+    if found and found[1] is None:
+        *_, found = _BOX.finditer(drawing)  # its own is the last, behind those of drawings within it
+    if found is None or found[1] is None:
         raise MemberError("not EPS: found no %%BoundingBox with four numbers")
-    left, bottom, right, top = (float(number) for number in found.groups()[1:])
+    left, bottom, right, top = (float(number) for number in found.groups())
     if not (left < right and bottom < top):
         raise MemberError(f"empty: found a bounding box from {left:g}, {bottom:g} to {right:g}, {top:g}")
     return left, bottom, right, top

@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Literal
 
+from h5dat_lib.convert.frames import color_table_bytes
+
 __all__ = ["missing"]
 
 _UNKNOWN = 0x7FFFF000
@@ -248,17 +250,13 @@ def _transport(file: BinaryIO, size: int) -> str | None:
 
 def _gif(file: BinaryIO, size: int) -> str | None:
     """Its blocks lead to the mark of its end."""
-    at = 13 + _color_table_bytes(_at(file, 10, 1))
+    at = 13 + color_table_bytes(_at(file, 10, 1))
     while (block := _at(file, at, 10))[:1] in (b"\x21", b"\x2c"):
-        at += 2 if block[:1] == b"\x21" else 11 + _color_table_bytes(block[9:])
+        at += 2 if block[:1] == b"\x21" else 11 + color_table_bytes(block[9:])
         while (length := _at(file, at, 1)) > b"\0":
             at += 1 + length[0]
         at += 1
     return "cut short: found no mark of its end" if at >= size else None
-
-
-def _color_table_bytes(packed: bytes) -> int:
-    return 3 << (packed[0] % 8 + 1) if packed and packed[0] & 0x80 else 0
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], str | None]] = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from h5dat_lib.columns import Pairs, PairType
 from h5dat_lib.config import ImageOptions, Limits
-from h5dat_lib.convert.picture import Decoded, Picture, Pixels, check_frames, check_pixels
+from h5dat_lib.convert.picture import Decoded, Picture, check_frames, check_pixels, with_channels
 from h5dat_lib.convert.pillow import borrowed
 from h5dat_lib.errors import MemberError
 
@@ -112,7 +112,7 @@ def _picture(file: _File, number: int) -> Picture:
     plane = file.planes[number]
     first_pixel = [slice(0, 1)] * (len(plane.hdu.shape) - len(plane.index))
     with borrowed("FITS", file.limits):
-        dtype = _little(plane.hdu.section[(*plane.index, *first_pixel)]).dtype
+        dtype = plane.hdu.section[(*plane.index, *first_pixel)].dtype.newbyteorder("<")
     return Picture(
         "FITS", str(plane.hdu.header["BITPIX"]), *plane.shape, 1, dtype.str, partial(_decoded, file, plane),
         frames=len(file.planes), frame=partial(_picture, file), pairs=plane.cards,
@@ -122,11 +122,7 @@ def _picture(file: _File, number: int) -> Picture:
 def _decoded(file: _File, plane: _Plane) -> Decoded:
     with borrowed("FITS", file.limits):
         pixels = plane.hdu.section[(*plane.index, ...)]
-    return Decoded(_little(pixels).reshape(*plane.shape, 1), file.damage)
-
-
-def _little(pixels: Pixels) -> Pixels:
-    return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
+    return Decoded(with_channels(pixels.reshape(plane.shape)), file.damage)
 
 
 def _cards(header: Any) -> Pairs:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from h5dat_lib.errors import MemberError
 
-__all__ = ["count", "directories"]
+__all__ = ["color_table_bytes", "count", "directories"]
 
 _EXTENSION, _IMAGE = 0x21, 0x2C
 
@@ -51,11 +51,11 @@ def directories(data: bytes) -> Iterator[int]:
 
 def _gif(data: bytes) -> Iterator[None]:
     """The images, and one more, of which nothing is known, where the file is cut before its trailer."""
-    at = 13 + _color_table_bytes(data[10:11])
+    at = 13 + color_table_bytes(data[10:11])
     while at < len(data) and (block := data[at]) in (_EXTENSION, _IMAGE):
         if block == _IMAGE:
             yield
-            at += 11 + _color_table_bytes(data[at + 9 : at + 10])
+            at += 11 + color_table_bytes(data[at + 9 : at + 10])
         else:
             at += 2
         while at < len(data) and (size := data[at]):
@@ -65,8 +65,8 @@ def _gif(data: bytes) -> Iterator[None]:
         yield
 
 
-def _color_table_bytes(packed: bytes) -> int:
-    """Bytes of the table that the packed field announces."""
+def color_table_bytes(packed: bytes) -> int:
+    """Bytes of the table of colours that this packed field of a GIF announces (sections 18 and 20)."""
     return 3 << (packed[0] % 8 + 1) if packed and packed[0] & 0x80 else 0
 
 

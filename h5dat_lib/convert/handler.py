@@ -34,8 +34,3 @@ class Handler:
     def recognises(self, head: bytes) -> bool:
         """Whether the first bytes of a member carry one of the format's signatures."""
         return any(all(head[at : at + len(mark)] == mark for at, mark in group) for group in self.signatures)
-
-    @staticmethod
-    def may_start(group: tuple[tuple[int, bytes], ...], first: int) -> bool:
-        """Whether a member that carries this signature can have that first byte."""
-        return all(at > 0 or mark[0] == first for at, mark in group)

@@ -10,13 +10,12 @@ import struct
 from dataclasses import replace
 
 from h5dat_lib.config import ImageOptions, Limits
+from h5dat_lib.convert import png
 from h5dat_lib.convert.picture import Picture, check_pixels
 from h5dat_lib.convert.pillow import Source, borrowed, open_pillow, picture_of, plugin
-from h5dat_lib.convert.png import open_png
 from h5dat_lib.errors import MemberError
 
 _ICON, _CURSOR = 1, 2
-_PNG = b"\x89PNG\r\n\x1a\n"
 _BITS = 14
 """Where the header of a bitmap without a file header has its bits a pixel."""
 
@@ -43,8 +42,8 @@ def open_icons(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
 
 def _open(kind: str, number: int, data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     entry, body = _largest(kind, number, data)
-    if body.startswith(_PNG):
-        return replace(open_png(body, options, limits), format=kind)
+    if body.startswith(png.SIGNATURE):
+        return replace(png.open_png(body, options, limits), format=kind)
     if len(body) < 16:
         raise MemberError(f"cannot be decoded as {kind}: found a picture of {len(body)} bytes")
     _, width, height, _, bits = struct.unpack_from("<LllHH", body)
@@ -62,12 +61,12 @@ def _largest(kind: str, number: int, data: bytes) -> tuple[bytes, bytes]:
     entries = [data[at : at + 16] for at in range(6, 6 + 16 * count, 16)]
     entry = max(entries, key=lambda entry: _rank(entry, data))
     size, offset = struct.unpack_from("<LL", entry, 8)
-    if offset + size > len(data) and not data.startswith(_PNG, offset):  # a PNG says itself that it is cut
+    if offset + size > len(data) and not data.startswith(png.SIGNATURE, offset):  # a PNG says itself that it is cut
         raise MemberError(f"cannot be decoded as {kind}: cut: found {len(data)} bytes, expected {offset + size}")
     return entry, data[offset : offset + size]
 
 
 def _rank(entry: bytes, data: bytes) -> tuple[int, int]:
     at = int.from_bytes(entry[12:16], "little")
-    bits = 32 if data.startswith(_PNG, at) else int.from_bytes(data[at + _BITS : at + _BITS + 2], "little")
+    bits = 32 if data.startswith(png.SIGNATURE, at) else int.from_bytes(data[at + _BITS : at + _BITS + 2], "little")
     return (entry[0] or 256) * (entry[1] or 256), bits

@@ -15,7 +15,7 @@ from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Arrays, Block, Bytes, Column, Fault, Scalars
 from h5dat_lib.config import ImageOptions, Limits, MediumOptions
 from h5dat_lib.convert.bitmap import open_bitmap
-from h5dat_lib.convert.colours import CHANNELS, recoloured, to_srgb
+from h5dat_lib.convert.colours import CHANNELS, in_8_bit, recoloured, to_srgb
 from h5dat_lib.convert.eps import open_eps
 from h5dat_lib.convert.fits import open_fits
 from h5dat_lib.convert.heif import open_heif
@@ -44,7 +44,8 @@ SIGNATURES: dict[str, tuple[Signature, ...]] = {
     "GIF": (((0, b"GIF87a"),), ((0, b"GIF89a"),)),
     "TIFF": tuple(((0, mark),) for mark in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     "WEBP": (((0, b"RIFF"), (8, b"WEBP")),),
-    "AVIF": (((4, b"ftypavif"),), ((4, b"ftypavis"),)),
+    # ISO/IEC 23008-12, 10.2.1: a file of any codec may start as mif1, and names its codec among the compatible brands from byte 16 on.
+    "AVIF": (((4, b"ftypavif"),), ((4, b"ftypavis"),), *(((4, b"ftypmif1"), (at, b"avif")) for at in range(16, 32, 4))),
     "ICO": (((0, b"\0\0\1\0"), (5, b"\0"), (9, b"\0")),),
     "ICNS": (((0, b"icns\0"),),),
     # Version, run lengths, bits: a text has no such controls.
@@ -157,8 +158,9 @@ def from_attributes(how: Mapping[str, str]) -> ImageOptions:
 
 def _open(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     """What is known to be a picture but not of which format. Raises MemberError when it is of none."""
-    for kind in _kinds(data, SIGNATURES):
-        return OPENERS[kind](data, options, limits)
+    known = next(_kinds(data, SIGNATURES), None)
+    if known is not None:
+        return OPENERS[known](data, options, limits)
     for kind in _kinds(data, WEAK_SIGNATURES):
         with suppress(MemberError):
             return OPENERS[kind](data, options, limits)
@@ -234,6 +236,6 @@ def _finished(picture: Picture, options: ImageOptions) -> Decoded:
     decoded = picture.decode()
     pixels = decoded.pixels if picture.turned else upright(decoded.pixels, picture.orientation)
     if options.profile == "srgb" and picture.profile:
-        pixels = to_srgb(recoloured(pixels, options.color) if pixels.dtype != "|u1" else pixels, picture.profile)
+        pixels = to_srgb(pixels if options.color == "keep" else in_8_bit(pixels), picture.profile)
     pixels = resize(recoloured(pixels, options.color), options.resize, picture.upright)
     return decoded if pixels is decoded.pixels else Decoded(pixels, decoded.damage, decoded.duration)

@@ -52,7 +52,8 @@ def open_jpeg(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     """
     header = _header(data)
     if header is None:
-        return _by_pillow(data, options, limits)
+        tidy = _without_stray_bytes(data)
+        return _by_pillow(data, options, limits) if tidy == data else open_jpeg(tidy, options, limits)
     height, width, mode = header
     check_pixels(width, height, limits)
     segments = _segments(data)
@@ -85,7 +86,7 @@ def _of_12_bit(data: bytes, header: tuple[int, int, str], bits: int, turn: int, 
 
 
 def _header(data: bytes) -> tuple[int, int, str] | None:
-    """Height, width and mode; None when libjpeg complains, be it of stray bytes between segments, which do no harm."""
+    """Height, width and mode; None when libjpeg complains, be it of stray bytes between segments."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -94,12 +95,23 @@ def _header(data: bytes) -> tuple[int, int, str] | None:
 
 
 def _by_pillow(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
-    """What simplejpeg does not read: rare subsampling, stray bytes in the header, or what is no JPEG."""
+    """What simplejpeg does not read: rare subsampling, or what is no JPEG."""
     picture = open_pillow("JPEG", data, options, limits)
     return marked(picture, _checked_ending(data, _segments(data), options))
 
 
 # Segments
+
+
+def _without_stray_bytes(data: bytes) -> bytes:
+    """The same without what lies between the segments before the scan: it does no harm, but a complaint of it would hide all others."""
+    parts, at = [data[:2]], 2
+    while found := _MARKER.search(data, at):
+        if found[0][1] in _NO_SEGMENT:
+            return b"".join((*parts, data[found.start() :]))
+        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+        parts.append(data[found.start() : at])
+    return data
 
 
 def _segments(data: bytes) -> _Segments:

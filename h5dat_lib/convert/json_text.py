@@ -98,6 +98,21 @@ class Flaw(MemberError):
         self.at = at
 
 
+def single_object(data: bytes, numbers: str) -> Document | None:
+    """The document of bytes that are one object as UTF-8, as most small members are; None for all others, be they sound or not.
+
+    `JsonText` gives the same, but takes 9 us to begin with, in which an object of 1 KB is parsed.
+    """
+    if not data.startswith(b"{"):
+        return None
+    try:
+        text = data.decode()
+        value, end = _DECODERS[numbers](text, 0)
+    except (ValueError, RecursionError):
+        return None
+    return Document(value, data, 1) if _space_end(text, end) == len(text) else None
+
+
 class Lost(NamedTuple):
     """What gave no document: the line that it starts at, why, and whether what is behind it was left unread."""
 

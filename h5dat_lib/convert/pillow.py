@@ -11,8 +11,10 @@ import io
 import logging
 import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -56,7 +58,8 @@ _OPAQUE = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX
 )
 _TRANSPARENT = _OPAQUE | {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"}
 _DTYPES = {"I": "<i4", "F": "<f4", "I;16": "<u2", "I;16B": "<u2", "I;16L": "<u2", "I;16N": "<u2"}
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+"""Tags of a TIFF (6.0, section 15)."""
 
 
 def open_pillow(kind: str, data: bytes, options: ImageOptions, limits: Limits) -> Picture:
@@ -84,19 +87,22 @@ class Source:
     limits: Limits
     may_turn: bool = True
     """False where the metadata are known to hold no orientation."""
+    frames: int = 0
+    """How many there are; 0 as long as they have not been counted."""
 
 
 def picture_of(image: ImageFile.ImageFile, source: Source) -> Picture:
     """The frame that Pillow is at. To be called within `borrowed`. Raises MemberError above a limit."""
     width, height = image.size
     check_pixels(width, height, source.limits)
-    if tile := _tile(image):
-        check_pixels(*tile, source.limits, "pixels in a tile")
+    tags = getattr(image, "tag_v2", {})
+    check_tile(tags, source.limits)
+    source = counted(source, image)
     turn = orientation.of_image(image) if source.may_turn else 1
     profile = image.info.get("icc_profile") or b""
     target = (_TRANSPARENT if image.has_transparency_data else _OPAQUE).get(image.mode, image.mode)
     turned = source.kind == "TIFF"
-    if turned and turn > 4 and getattr(image, "tag_v2", {}).get(orientation.TAG) not in (5, 6, 7, 8):
+    if turned and turn > 4 and tags.get(orientation.TAG) not in (5, 6, 7, 8):
         width, height = height, width  # Pillow turns a TIFF when it decodes it, and has swapped the size only if its tag says so
     how = _Decoding(target, source, profile if image.mode == "CMYK" and source.options.profile == "srgb" else b"")
     return Picture(
@@ -107,7 +113,7 @@ def picture_of(image: ImageFile.ImageFile, source: Source) -> Picture:
         channels=CHANNELS.get(target, 1),
         dtype=_DTYPES.get(target, "|u1"),
         decode=partial(_decode, image, image.tell(), how),
-        frames=_count(image, source),
+        frames=source.frames,
         frame=partial(_frame, image, source),
         orientation=turn,
         turned=turned,
@@ -115,17 +121,20 @@ def picture_of(image: ImageFile.ImageFile, source: Source) -> Picture:
     )
 
 
-def _count(image: ImageFile.ImageFile, source: Source) -> int:
-    counted = getattr(image, "n_frames", 1) if source.kind in _COUNTED else frames.count(source.data, source.kind, source.limits.frames)
-    check_frames(counted, source.limits)
-    return max(counted, 1)
+def counted(source: Source, image: ImageFile.ImageFile | None) -> Source:
+    """The same with its frames, which are counted once, not for each of them. Raises MemberError above ``limits.frames``."""
+    if source.frames:
+        return source
+    most = source.limits.frames
+    count = getattr(image, "n_frames", 1) if source.kind in _COUNTED else frames.count(source.data, source.kind, most)
+    check_frames(count, source.limits)
+    return replace(source, frames=max(count, 1))
 
 
-def _tile(image: ImageFile.ImageFile) -> tuple[int, int] | None:
-    """Width and height of the tiles of a TIFF, each of which is decoded whole however small the picture."""
-    tags = getattr(image, "tag_v2", {})
-    width, height = tags.get(_TILE_WIDTH), tags.get(_TILE_HEIGHT)
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+def check_tile(tags: Mapping[int, Any], limits: Limits) -> None:
+    """Raises MemberError for too large tiles of a TIFF, each of which is decoded whole however small the picture."""
+    if _TILE_WIDTH in tags and _TILE_HEIGHT in tags:
+        check_pixels(tags[_TILE_WIDTH], tags[_TILE_HEIGHT], limits, "pixels in a tile")
 
 
 def _frame(image: ImageFile.ImageFile, source: Source, number: int) -> Picture:

@@ -21,7 +21,7 @@ from h5dat_lib.convert.picture import Decoded, Picture, Pixels, check_pixels, ma
 from h5dat_lib.convert.pillow import Source, borrowed, picture_of, plugin
 from h5dat_lib.errors import MemberError
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS, _METADATA = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile", b"XML:com")
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4, "I;16": 1, "RGB;16": 3, "LA;16": 2, "RGBA;16": 4}
 _MODES = {(8, 0): "L", (8, 2): "RGB", (8, 6): "RGBA", (16, 0): "I;16", (16, 2): "RGB;16", (16, 4): "LA;16", (16, 6): "RGBA;16"}
@@ -49,8 +49,8 @@ class _Contents:
 
 def open_png(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     """A PNG. Raises MemberError when the header is damaged, above a limit, and in strict mode when any chunk is damaged."""
-    if not data.startswith(_SIGNATURE):
-        raise MemberError(f"cannot be decoded as PNG: found {data[:8]!r}, expected {_SIGNATURE!r}")
+    if not data.startswith(SIGNATURE):
+        raise MemberError(f"cannot be decoded as PNG: found {data[:8]!r}, expected {SIGNATURE!r}")
     contents = _contents(data)
     if not contents.damage:
         return _open(data, contents, options, limits)
@@ -66,11 +66,11 @@ def _open(data: bytes, contents: _Contents, options: ImageOptions, limits: Limit
     source = Source("PNG", data, options, limits, contents.may_turn)
     transparent, animated = b"tRNS" in contents.names, b"acTL" in contents.names
     mode = _MODES.get((depth, color), "")
-    deep = depth == 16 and (color != 0 or transparent) and not (animated and options.frames == "all")
+    deep = mode.endswith("16") and (color != 0 or transparent) and not (animated and options.frames == "all")
     special = contents.may_turn or animated or (b"iCCP" in contents.names and options.profile == "srgb")
     if not deep and (special or not mode or depth == 16 or transparent):
         return _by_pillow(source)
-    channels = _CHANNELS[mode] + transparent
+    channels = _CHANNELS[mode] + (transparent and color in (0, 2))  # where there is alpha, tRNS counts for nothing
     plain = Picture("PNG", mode, height, width, channels, "<u2" if deep else "|u1", partial(_decode, source, mode, channels))
     if not special:
         return plain
@@ -88,7 +88,7 @@ def _by_pillow(source: Source) -> Picture:
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
     """All chunks, with what is wrong with them. The last is IEND, or one that says that there is none."""
-    at, view = len(_SIGNATURE), memoryview(data)
+    at, view = len(SIGNATURE), memoryview(data)
     while len(head := data[at : at + 8]) == 8:
         size, name = struct.unpack(">L4s", head)
         start, end = at + 8, at + 8 + size
@@ -106,7 +106,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 def _mended(data: bytes) -> bytes:
     """The same with correct checksums and an end, without damaged chunks that are not critical."""
-    parts = [_SIGNATURE]
+    parts = [SIGNATURE]
     for chunk in _chunks(data):
         if chunk.damage and chunk.name == b"IHDR":
             raise MemberError(f"cannot be decoded as PNG: {chunk.damage}")

@@ -85,7 +85,7 @@ def _scaled(pixels: Pixels, height: int, width: int, interpolation: str) -> Pixe
     try:
         scaled = cv2.resize(np.ascontiguousarray(source), (width, height), interpolation=flag)
     except cv2.error as exc:
-        raise MemberError(f"cannot be resized to {width} x {height}: {short(exc)}") from exc
+        raise MemberError(f"cannot be resized to {width} x {height}: found {pixels.dtype} pixels: {short(exc)}") from exc
     if pixels.dtype == np.int32:
         scaled = np.clip(np.rint(scaled), -(1 << 31), (1 << 31) - 1).astype(np.int32)
     return np.asarray(scaled).reshape(height, width, pixels.shape[2])

@@ -11,6 +11,7 @@ import binascii
 import math
 import re
 import zlib
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -58,8 +59,6 @@ def open_svg(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     """
     data = _inflated(data, limits) if data.startswith(_GZIP) else data
     outline = _outline(data)
-    for picture in outline.pictures:
-        _check_embedded(picture, limits)
     width, height = _whole(outline.size())
     settings: dict[str, Any] = {"skip_system_fonts": not outline.has_text}
     if options.vector_size is not None:
@@ -69,7 +68,8 @@ def open_svg(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
     if outline.has_text and not _has_fonts():
         raise MemberError("cannot be drawn as SVG: found text, and no font on this machine to draw it with")
     text = _text(data, outline.encoding)
-    return Picture("SVG", "RGBA", height, width, 4, "|u1", partial(_drawn, text, (height, width, 4), settings, limits))
+    draw = partial(_drawn, text, (height, width, 4), settings, limits)
+    return Picture("SVG", "RGBA", height, width, 4, "|u1", partial(_decode, outline.pictures, draw, limits))
 
 
 def _inflated(data: bytes, limits: Limits) -> bytes:
@@ -164,6 +164,12 @@ def _whole(size: tuple[float, float]) -> tuple[int, int]:
 def _scaled(width: int, height: int, longer: int) -> tuple[int, int]:
     """The size with that longer side; resvg rounds the other up."""
     return (longer, -(-longer * height // width)) if width >= height else (-(-longer * width // height), longer)
+
+
+def _decode(embedded: list[str], draw: Callable[[], Decoded], limits: Limits) -> Decoded:
+    for picture in embedded:
+        _check_embedded(picture, limits)
+    return draw()
 
 
 def _check_embedded(target: str, limits: Limits) -> None:

@@ -17,12 +17,12 @@ from PIL import ImageFile
 
 from h5dat_lib.config import ImageOptions, Limits
 from h5dat_lib.convert import frames, opencv, orientation
-from h5dat_lib.convert.picture import Decoded, Picture, check_frames, check_pixels
-from h5dat_lib.convert.pillow import Source, borrowed, picture_of, plugin
+from h5dat_lib.convert.picture import Decoded, Picture, check_pixels
+from h5dat_lib.convert.pillow import Source, borrowed, check_tile, counted, picture_of, plugin
 from h5dat_lib.errors import MemberError
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _FORMAT = 256, 257, 258, 259, 262, 277, 284, 338, 339
-_TILE_WIDTH, _TILE_HEIGHT, _PROFILE = 322, 323, 34675
+_PROFILE = 34675
 _BIG = 43
 """In the header of a BigTIFF, whose offsets have 8 bytes."""
 _NONE, _RGB, _SEPARATE, _UNKNOWN, _PREMULTIPLIED, _UNSIGNED, _REAL = 1, 2, 2, 0, 1, 1, 3
@@ -49,6 +49,7 @@ def _page(source: Source, image: ImageFile.ImageFile | None, number: int) -> Pic
                 raise
         if image is None or _is_for_opencv(tags):
             return _deep(source, image, tags, number)
+        source = counted(source, image)
         return replace(picture_of(image, source), frame=partial(_page, source, image))
 
 
@@ -89,10 +90,8 @@ def _deep(source: Source, image: ImageFile.ImageFile | None, tags: Mapping[int, 
     samples, extra = tags[_SAMPLES], tags.get(_EXTRA, ())
     width, height = tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)
     check_pixels(width, height, source.limits)
-    if _TILE_WIDTH in tags and _TILE_HEIGHT in tags:
-        check_pixels(tags[_TILE_WIDTH], tags[_TILE_HEIGHT], source.limits, "pixels in a tile")
-    count = frames.count(source.data, "TIFF", source.limits.frames)
-    check_frames(count, source.limits)
+    check_tile(tags, source.limits)
+    source = counted(source, image)
     kind, dtype = _DEEP[_kind(tags) or (0, 0)]
     channels = 3 if extra == (_UNKNOWN,) else samples
     turn = tags.get(orientation.TAG, 1)
@@ -104,7 +103,7 @@ def _deep(source: Source, image: ImageFile.ImageFile | None, tags: Mapping[int, 
         channels=channels,
         dtype=dtype,
         decode=partial(_decode, source.data, samples, channels, number),
-        frames=count,
+        frames=source.frames,
         frame=partial(_page, source, image),
         orientation=turn if turn in range(1, 9) else 1,
         turned=True,

@@ -474,3 +474,21 @@ def test_most_sound_is_recognised_by_its_content(name: str) -> None:
     data = (DATA / name).read_bytes()
     handler = handler_for(data[:4096], "misleading.csv")
     assert (handler is not None and handler.medium == "audio") or data[:1] == b"\xff"
+
+
+def test_too_long_sound_of_a_video_is_cut_and_marked() -> None:
+    data = (DATA / "film.mp4").read_bytes()
+    options = MediumOptions(audio=AudioOptions(damaged="tolerant"))
+    columns = audio.sound_columns(content_of(data, "film.mp4", Limits(member_bytes=len(data))), options)
+    assert sum(part.nbytes for part in columns["audio_samples"].values[0].parts) <= len(data)  # type: ignore[union-attr]
+    assert b"found more than" in columns["audio_damage"].values[0]  # type: ignore[union-attr]
+
+
+def test_more_channels_than_can_be_mixed_are_a_reject() -> None:
+    """FFmpeg mixes at most 64 (SWR_CH_MAX in its swresample_internal.h)."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setparams((247, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(247 * 2 * 100))
+    with pytest.raises(MemberError, match="cannot be mixed or resampled: found 247 channels"):
+        heard(out.getvalue(), "a.wav", mono=True)

@@ -74,6 +74,8 @@ def test_16_bit_are_not_brought_to_8_silently() -> None:
         pixels_of(data, "a", profile="srgb")
     upper = (deep(3) >> 8)[:, :, [1, 0, 2]]
     np.testing.assert_allclose(pixels_of(data, "a", profile="srgb", color="RGB").astype(int), upper, atol=1)
+    grey = np.asarray(Image.fromarray(upper.astype(np.uint8)).convert("L"))
+    np.testing.assert_allclose(pixels_of(data, "a", profile="srgb", color="L")[:, :, 0].astype(int), grey, atol=1)
 
 
 def test_inks_are_converted_by_their_profile_and_not_before() -> None:

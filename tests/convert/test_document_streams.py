@@ -79,6 +79,26 @@ def test_any_other_document_is_one_row_byte_for_byte(text: str) -> None:
     assert rows([block]) == [text.encode()]
 
 
+_PIECES = ['{"a": [{"b": NaN}], "a": 1.50}', "{}", "{", "}", "[", "]", ",", '"x"', " \n", "\ufeff", "\ud800", "\0", "[" * 300 + "]" * 300]
+
+
+def outcome(data: bytes, numbers: str, streamed: bool) -> list[Block | Fault] | str:
+    try:
+        return converted(data, "a.json", MediumOptions.model_validate({"document": {"numbers": numbers}}), streamed=streamed)
+    except MemberError as exc:
+        return exc.reason
+
+
+@given(
+    st.lists(st.sampled_from(_PIECES), max_size=4).map("".join),
+    st.sampled_from(["keep", "strict"]),
+    st.sampled_from(["utf-8", "utf-16-le"]),
+)
+def test_a_small_member_gives_what_one_of_unknown_size_does(text: str, numbers: str, codec: str) -> None:
+    data = text.encode(codec, "surrogatepass")
+    assert outcome(data, numbers, streamed=False) == outcome(data, numbers, streamed=True)
+
+
 def test_items_behind_the_first_may_be_anything() -> None:
     assert rows(converted(b' [ {"a": 1} , 2,\n[3], null ] ', "a.json")) == [b'{"a": 1}', b"2", b"[3]", b"null"]
 

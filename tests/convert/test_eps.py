@@ -57,6 +57,16 @@ def test_a_bounding_box_may_stand_in_the_trailer_and_have_fractions() -> None:
     assert drawn(data).shape == (12, 16, 3)
 
 
+def test_the_bounding_box_of_a_drawing_within_is_not_its_own() -> None:
+    within = "%%BeginDocument: a\n%%BoundingBox: 0 0 5 5\n%%EOF\n%%EndDocument"
+    trailer = "showpage\n%%Trailer\n%%BoundingBox: 0 0 16 12\n%%EOF"
+    for data in (drawing(within), drawing(within, box="(atend)", end=trailer)):
+        picture = open_eps(data, ImageOptions(), Limits())
+        assert (picture.height, picture.width) == (12, 16)
+    with pytest.raises(MemberError, match="no %%BoundingBox"):
+        open_eps(drawing(box="(atend)"), ImageOptions(), Limits())
+
+
 @needs_ghostscript
 def test_vector_size_is_the_longer_side() -> None:
     pixels = drawn(drawing(RED), vector_size=160)

@@ -69,6 +69,14 @@ def test_a_cut_between_frames_leaves_none_out_silently(kind: str) -> None:
     assert len(rows(cut, path)) == 1
 
 
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_frames_are_counted_once_whatever_their_number(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, counts, count = animation(kind, 6), list[str](), frames.count
+    monkeypatch.setattr(frames, "count", lambda data, kind, most: counts.append(kind) or count(data, kind, most))
+    assert len(rows(data, "a." + kind.lower(), frames="all")) == 6
+    assert counts == [kind]
+
+
 def test_directories_that_go_round_are_damage() -> None:
     with pytest.raises(MemberError, match="lead back to the one at byte 8"):
         frames.count(struct.pack("<2sHIHIHI", b"II", 42, 8, 0, 14, 0, 8), "TIFF", 100)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from h5dat_lib.convert import HANDLERS, by_extension, handler_for
+from h5dat_lib.convert import HANDLERS, by_extension, formats, handler_for
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,12 @@ def test_names_and_extensions_are_unique() -> None:
     extensions = [extension for handler in HANDLERS for extension in handler.extensions]
     assert len(set(extensions)) == len(extensions)
     assert len({handler.name for handler in HANDLERS}) == len(HANDLERS)
+
+
+def test_a_member_has_each_of_its_handlers_once() -> None:
+    names = [handler.name for handler in formats(b"\0\0\0\x18ftypmp42", "x.mov")]
+    assert names[0] == "mp4" and "soundtrack" in names
+    assert len(set(names)) == len(names)
 
 
 def printed(code: str) -> list[str]:

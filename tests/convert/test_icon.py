@@ -101,6 +101,6 @@ def test_a_cut_png_within_is_marked_in_tolerant_mode() -> None:
     assert value(rows(data[:-900], "a.cur", damaged="tolerant")[0], "damage").startswith(b"cut in chunk IDAT")
 
 
-def test_what_windows_shows_is_what_pillow_shows() -> None:
+def test_the_largest_of_several_bitmaps_is_pillows() -> None:
     data = saved(picture("RGBA", 48, 48), "ICO", sizes=[(16, 16), (48, 48)], bitmap_format="bmp")
     np.testing.assert_array_equal(pixels_of(data, "a.ico"), np.asarray(Image.open(io.BytesIO(data))))

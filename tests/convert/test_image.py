@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from tests.convert.conftest import content_of, converted
 from tests.convert.pictures import SUFFIX, exif, picture, reference, rows, saved, value
 
 __all__ = ["reference"]  # what the corpora are compared with
+
+IMAGES = Path(__file__).parents[1] / "data" / "images"
 
 
 CASES = [
@@ -122,6 +125,16 @@ def test_what_is_stored_encoded_is_read_without_its_name(kind: str) -> None:
     data = saved(picture("RGB", 32, 32), kind)
     (block,) = rows(data, f"a.{kind.lower().replace('jpeg2000', 'jp2')}", storage="encoded")
     np.testing.assert_array_equal(decode(value(block, "pixels"), ImageOptions()), reference(data))
+
+
+@pytest.mark.parametrize("kind", ["avif", "heic"])
+def test_what_starts_as_a_picture_of_any_codec_goes_by_the_codec_that_it_names(kind: str) -> None:
+    data = (IMAGES / f"picture.{kind}").read_bytes()
+    other = data.replace(b"ftyp" + kind.encode(), b"ftypmif1", 1)
+    assert other != data
+    (block,) = rows(other, "a", storage="encoded")
+    assert value(block, "format") == {"avif": b"AVIF", "heic": b"HEIF"}[kind]
+    np.testing.assert_array_equal(decode(value(block, "pixels"), ImageOptions()), decode(data, ImageOptions()))
 
 
 def test_content_decides_and_the_name_only_helps() -> None:

@@ -155,6 +155,15 @@ def test_stray_bytes_between_segments_do_no_harm(stray: bytes) -> None:
     np.testing.assert_array_equal(pixels_of(data, "a.jpg"), reference(LARGE))
 
 
+@pytest.mark.parametrize("damage", [cut_scan, cut_with_an_end, swapped_tables, noise_in_the_scan])
+def test_stray_bytes_between_segments_hide_no_damage(damage: Callable[[bytes], bytes]) -> None:
+    at = LARGE.index(b"\xff\xdb")
+    data = damage(LARGE[:at] + b"\0\0\0" + LARGE[at:])
+    with pytest.raises(MemberError, match="cannot be decoded as JPEG"):
+        rows(data, "a.jpg")
+    assert value(rows(data, "a.jpg", damaged="tolerant")[0], "damage") != b""
+
+
 # Fewer pixels
 
 

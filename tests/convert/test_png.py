@@ -113,3 +113,15 @@ def test_a_picture_before_the_animation_is_its_first_frame() -> None:
     assert [value(block, "pixels")[0, 0, 0] for block in blocks] == [0, 90, 180]
     assert {value(block, "frames") for block in blocks} == {3}
     assert Image.open(io.BytesIO(data)).n_frames == 3
+
+
+@pytest.mark.parametrize("color", [1, 3, 5])
+def test_colour_types_that_have_no_16_bit_are_a_member_error(color: int) -> None:
+    with pytest.raises(MemberError, match="cannot be decoded as PNG"):
+        rows(png(deep(3), color), "a.png")
+
+
+@pytest.mark.parametrize(("color", "channels"), [(4, 2), (6, 4)])
+def test_a_transparent_colour_means_nothing_where_there_is_alpha(color: int, channels: int) -> None:
+    data = png(deep(channels), color, png_chunk(b"tRNS", bytes(6)))
+    np.testing.assert_array_equal(pixels_of(data, "a.png"), deep(channels))

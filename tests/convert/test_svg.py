@@ -188,6 +188,10 @@ def test_a_picture_in_the_drawing_that_cannot_be_drawn_costs_the_drawing(kind: s
         drawn(embedded(b"no picture", kind))
 
 
+def test_pictures_in_the_drawing_are_not_decoded_for_its_size() -> None:
+    assert open_svg(embedded(b"no picture"), ImageOptions(), Limits()).upright == (12, 16)
+
+
 # Compressed
 
 

@@ -1,4 +1,4 @@
-"""Valid inputs, made by encoders that are not ours: the standard library's and Pillow's."""
+"""Valid inputs, made by encoders that are not ours: the standard library's, Pillow's, and those of tests/data."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ CSV: Seeds = [
 ]
 CSV_TOKENS = (b",", b'"', b'""', b"\n", b"\r", b"\r\n", b";", b"\t", b"|", b"\0", b"\x1f", b"NA", b"nan", b"inf", b"true", b"-0", b"007",
               b"9223372036854775808", b"1e400", b"0x1F", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\xe2\x80\xa8", b" ")  # fmt: skip
+SVG_TOKENS = (b"<svg>", b"</svg>", b"<use href='#a'/>", b"<g id='a'>", b"<image href='x.png'/>", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;",
+              b"1e39", b"-1", b"0", b"%", b"NaN", b"'", b'"', b"<filter>", b"viewBox='0 0 0 0'", b"width='1e9'")  # fmt: skip
+DATES: Seeds = [b"day,time\n2020-01-01,2020-01-01T10:00:00Z\n,1969-12-31T23:59:59Z\n", b"n;x\n1,5;# no\n2,5;3\n"]
+STREAMS: Seeds = [b'[{"a": 1, "b": "x"}, {"a": 2.5, "b": null}, {"c": []}]', b'{"a": 1}{"a": 2} {"a": "3"}']
 TEXT: Seeds = [
     b"plain text\n" * 20,
     "grüße, ñandú\n".encode(),
@@ -112,6 +116,21 @@ _PICTURES: dict[str, list[tuple[str, dict[str, object]]]] = {
              ("1", {"compression": "group4"}), ("RGB", {"exif": _exif()}), ("RGB", {"frames": True})],
     "WEBP": [("RGB", {"lossless": True}), ("RGBA", {}), ("RGB", {"exif": _exif()}), ("RGB", {"frames": True})],
 }  # fmt: skip
+
+
+def files(area: str, *patterns: str) -> Seeds:
+    """The files of tests/data/``area`` of these names, the smallest first."""
+    found = (path for pattern in patterns for path in (_DATA / area).glob(pattern))
+    return sorted((path.read_bytes() for path in found), key=len)[:_MOST_FILES]
+
+
+_DATA = Path(__file__).parents[1] / "data"
+_MOST_FILES = 12
+
+
+def packed(data: Seeds) -> Seeds:
+    """Each as a compressed member, as ``table.csv.gz`` is."""
+    return [pack(each) for pack in PACK.values() for each in data]
 
 
 def zips() -> Seeds:

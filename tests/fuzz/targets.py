@@ -14,6 +14,7 @@ import numpy as np
 import h5dat_lib
 from h5dat_lib.archive import open_archive, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
+from h5dat_lib.archive.packed import unpacked, unpacked_path
 from h5dat_lib.archive.stream import read_whole
 from h5dat_lib.columns import Fault
 from h5dat_lib.config import Config, Limits, MediumOptions, parse
@@ -162,16 +163,18 @@ def _staged_rows(path: Path) -> int:
 
 def _converted(path: str, options: list[MediumOptions], data: bytes, folder: Path, rng: Random) -> int:
     """Converts and packs a member as a worker does."""
-    content = content_of(data, path, LIMITS, streamed=rng.random() < 0.3)
-    handler = handler_for(content.head(), path)
+    member = content_of(data, path, LIMITS, streamed=rng.random() < 0.3)
+    content = unpacked(member) or member
+    handler = handler_for(content.head(), unpacked_path(path))
     assert handler
+    tables: dict[str, TablePacker] = {}
     with StageWriter(folder / "a.stage") as out:
-        table = TablePacker("t", out, CONFIG.compression, None)
         for block in handler.convert(content, rng.choice(options)):
             if not isinstance(block, Fault):
-                table.add(block)
-        table.seal()
-    return table.rows
+                tables.setdefault(block.table, TablePacker(f"t/{block.table}", out, CONFIG.compression)).add(block)
+        for table in tables.values():
+            table.seal()
+    return sum(table.rows for table in tables.values())
 
 
 def _options(**ways: object) -> list[MediumOptions]:
@@ -191,6 +194,16 @@ def _picture(kind: str, path: str, damage: Damage = _plain) -> Target:
 
 def _text(path: str, found: list[bytes], tokens: tuple[bytes, ...] = (), **ways: object) -> Target:
     return Target(lambda: found, partial(_mutated, tokens), partial(_converted, path, _options(**ways)), (MemberError,), foreign=True)
+
+
+def _file(area: str, path: str, *patterns: str, tokens: tuple[bytes, ...] = (), **ways: object) -> Target:
+    """Files of tests/data, by patterns; options as given, and with what is damaged kept."""
+    options = [*_options(**ways), *_options(image={"damaged": "tolerant"}, video={"damaged": "tolerant"}, audio={"damaged": "tolerant"})]
+    read = partial(_converted, path, options)
+    return Target(partial(seeds.files, area, *patterns), partial(_mutated, tokens), read, (MemberError,), foreign=True)
+
+
+_FILM = {"audio": True, "every": 2, "resize": {"width": 8, "height": 8, "mode": "fill"}}
 
 
 # Outputs
@@ -261,6 +274,23 @@ TARGETS: dict[str, Target] = {
     "gif": _picture("GIF", "a.gif"),
     "tiff": _picture("TIFF", "a.tif"),
     "webp": _picture("WEBP", "a.webp"),
+    "svg": _file("images", "a.svg", "*.svg", "*.svgz", tokens=seeds.SVG_TOKENS, image={"vector_size": 20}),
+    "fits": _file("images", "a.fits", "*.fits", image={"frames": "all"}),
+    "heif": _file("images", "a.heic", "*.hei?", "*.avif", image={"frames": "all", "color": "L"}),
+    "bufr": _file("images", "a.bufr", "*.bufr", document={"pairs": False}),
+    "mp4": _file("video", "a.mp4", "[ahfotr]*.mp4", "*.mov", video=_FILM),
+    "mkv": _file("video", "a.mkv", "*.mkv", "*.webm", video=_FILM),
+    "film": _file("video", "a.avi", "*.avi", "*.mpg", "*.ts", "*.wmv", "*.m2v", video={"summary": "barcode"}),
+    "wav": _file("audio", "a.wav", "*.wav", "*.aif*", "*.flac", audio={"dtype": "float32", "mono": True}),
+    "mp3": _file("audio", "a.mp3", "*.mp3", "*.aac", "*.wma", audio={"sample_rate": 11025}),
+    "ogg": _file("audio", "a.ogg", "*.og?", "*.opus", audio={"dtype": "float32"}),
+    "m4a": _file("audio", "a.m4a", "*.m4a", audio={"sample_rate": 48000, "mono": True}),
+    "table": _file("csv", "a.csv", "*.csv", "*.tsv", tokens=seeds.CSV_TOKENS, table={"ragged": "fill", "comment": "#"}),
+    "packed": Target(
+        partial(seeds.packed, seeds.CSV[:3]), _plain, partial(_converted, "a.csv.gz", _options(table={"dates": False})), (MemberError,)
+    ),
+    "dates": _text("a.csv", seeds.DATES, (*seeds.CSV_TOKENS, b"-", b":", b"T", b"Z", b"+02:00", b".5", b"#"), table={"decimal": ","}),
+    "streams": _text("a.json", seeds.STREAMS, seeds.JSON_TOKENS, document={"numbers": "strict"}),
     "json": _text("a.json", seeds.JSON, seeds.JSON_TOKENS, document={"pairs": False}),
     "jsonl": _text("a.jsonl", seeds.JSONL, seeds.JSON_TOKENS, document={"pairs": False}),
     "csv": _text("a.csv", seeds.CSV, seeds.CSV_TOKENS, table={"pairs": True, "header": False, "delimiter": ","}),
