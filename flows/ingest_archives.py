@@ -28,7 +28,7 @@ from h5dat_lib.errors import Interrupted
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged
-from h5dat_lib.workers import Convert, Pending, StartWorker, Workers
+from h5dat_lib.workers import Convert, Pending, StartWorker, Workers, leave_to_workers
 from tasks.artifacts import ProgressArtifact, publish_result
 from tasks.batches import commit_batches, convert_batch
 
@@ -121,7 +121,10 @@ def _process_pool(count: int, lost: list[UUID], start: StartWorker) -> Iterator[
     with ProcessPoolTaskRunner(count, initializer=start) as pool:
         # A worker that dies while it sends a log record keeps the lock of this queue: nobody may wait for it at the end.
         cast(Any, pool)._subprocess_message_queue.cancel_join_thread()
-        yield submit
+        try:
+            yield submit
+        finally:
+            leave_to_workers(cast(Any, pool)._executor)
 
 
 def _record_crashed(task_runs: list[UUID]) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from h5dat_lib.config import Config
 from h5dat_lib.errors import H5datError
@@ -69,7 +69,23 @@ def direct_workers(config: Config, folder: Path) -> Iterator[Convert]:
 def process_pool(count: int, start: StartWorker, work: Callable[[Batch], Staged] = stage) -> Iterator[Convert]:
     """The standard library's pool of processes."""
     with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start) as pool:
-        yield lambda batch: pool.submit(work, batch)
+        try:
+            yield lambda batch: pool.submit(work, batch)
+        finally:
+            leave_to_workers(pool)
+
+
+def leave_to_workers(pool: Any) -> None:
+    """Closes this process's end of the pipe that workers read batches from, before the pool is left; nothing more may be sent to it.
+
+    CPython before 3.11.5 keeps it open, so that a pool whose workers were ended while a batch was being sent to them waits for ever for
+    somebody to read it (its issue 94777). Later ones close it themselves.
+    """
+    if sys.version_info < _MENDED and pool is not None:
+        pool._call_queue._reader.close()
+
+
+_MENDED = (3, 11, 5)
 
 
 class _Crew:

@@ -212,3 +212,25 @@ def test_a_result_that_is_not_there_in_time_raises_timeout_error(tmp_path: Path,
 
     with Workers(open_pool, config(), tmp_path) as workers, pytest.raises(TimeoutError):
         workers.submit(batch).result(0.3)
+
+
+def test_a_pool_whose_workers_are_ended_while_batches_are_sent_to_them_ends(tmp_path: Path) -> None:
+    """What is sent is more than a pipe holds."""
+    script = tmp_path / "pool.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from h5dat_lib.workers import process_pool\n"
+        "def start(): pass\n"
+        "def work(batch): time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    with process_pool(1, start, work) as submit:\n"
+        "        for _ in range(4):\n"
+        "            submit(bytes(1 << 20))\n"
+        "        time.sleep(2)\n"
+        "        for process in multiprocessing.active_children():\n"
+        "            process.terminate()\n"
+        "    print('ended')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    ran = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=40, check=False)
+    assert ran.stdout == "ended\n", ran
