@@ -13,6 +13,15 @@ Convert = Callable[[Content, MediumOptions], Iterator[Block | Fault]]
 """Member and options -> blocks of rows, in order. Raises MemberError when the member cannot be converted."""
 
 
+Signature = tuple[tuple[int, bytes], ...]
+"""(offset, bytes) pairs, of which a member carries all or is of another format."""
+
+
+def carries(head: bytes, signatures: tuple[Signature, ...]) -> bool:
+    """Whether the first bytes of a member carry one of the signatures."""
+    return any(all(head.startswith(mark, at) for at, mark in signature) for signature in signatures)
+
+
 @dataclass(frozen=True)
 class Handler:
     """One format: how it is recognised, what converts it, and what that costs.
@@ -26,11 +35,11 @@ class Handler:
     version: int
     medium: Medium
     extensions: tuple[str, ...]
-    signatures: tuple[tuple[tuple[int, bytes], ...], ...]
+    signatures: tuple[Signature, ...]
     convert: Convert
     member_seconds: float
     megabyte_seconds: float
 
     def recognises(self, head: bytes) -> bool:
         """Whether the first bytes of a member carry one of the format's signatures."""
-        return any(all(head[at : at + len(mark)] == mark for at, mark in group) for group in self.signatures)
+        return carries(head, self.signatures)

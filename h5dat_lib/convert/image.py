@@ -18,6 +18,7 @@ from h5dat_lib.convert.bitmap import open_bitmap
 from h5dat_lib.convert.colours import CHANNELS, in_8_bit, recoloured, to_srgb
 from h5dat_lib.convert.eps import open_eps
 from h5dat_lib.convert.fits import open_fits
+from h5dat_lib.convert.handler import Signature, carries
 from h5dat_lib.convert.heif import open_heif
 from h5dat_lib.convert.icon import open_cursor, open_icon, open_icons
 from h5dat_lib.convert.jpeg import open_jpeg
@@ -33,8 +34,6 @@ from h5dat_lib.convert.svg import open_svg
 from h5dat_lib.convert.tiff import open_tiff
 from h5dat_lib.convert.webp import open_webp
 from h5dat_lib.errors import MemberError
-
-Signature = tuple[tuple[int, bytes], ...]
 
 SIGNATURES: dict[str, tuple[Signature, ...]] = {
     "JPEG": (((0, b"\xff\xd8\xff"),),),
@@ -169,7 +168,7 @@ def _open(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
 
 def _kinds(data: bytes, signatures: Mapping[str, tuple[Signature, ...]]) -> Iterator[str]:
     for kind, groups in signatures.items():
-        if any(all(data.startswith(mark, at) for at, mark in group) for group in groups):
+        if carries(data, groups):
             yield kind
 
 

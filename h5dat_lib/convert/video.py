@@ -17,6 +17,7 @@ from h5dat_lib.archive.member import WHOLE, Content
 from h5dat_lib.columns import Arrays, Block, Column, Fault, References, Scalars
 from h5dat_lib.config import MediumOptions
 from h5dat_lib.convert.audio import sound_columns
+from h5dat_lib.convert.handler import Signature, carries
 from h5dat_lib.convert.picture import Pixels
 from h5dat_lib.convert.video_choice import Numbers, chosen, part, spread
 from h5dat_lib.convert.video_summary import Summary
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
     from h5dat_lib.convert.video_frames import Film, Lost
-
-Signature = tuple[tuple[int, bytes], ...]
 
 _BLOCK_BYTES = 8 << 20
 _DAMAGE_BYTES = 64
@@ -95,7 +94,7 @@ def probe(content: Content, options: MediumOptions) -> tuple[tuple[int, ...], st
 
 def _kind(head: bytes) -> str:
     for kind, groups in SIGNATURES.items():
-        if any(all(head.startswith(mark, at) for at, mark in group) for group in groups):
+        if carries(head, groups):
             return kind
     raise MemberError(f"not a video: found {head[:8]!r}, expected the start of {', '.join(DEMUXERS)}")
 
