@@ -19,12 +19,12 @@ CASES = [name for name in TARGETS if not name.startswith("hdf5")]
 
 
 def test_mutated_inputs_are_read_or_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "60", "--minutes", "0.25", "--folder", str(tmp_path), *CASES]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[1])
+    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "12", "--folder", str(tmp_path), *CASES]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=Path(__file__).parents[1])
     assert ran.returncode == 0, ran.stdout + ran.stderr
     counts = {words[0]: list(map(int, words[1:])) for words in map(str.split, ran.stdout.splitlines()) if words[0] in CASES}
     assert counts.keys() == set(CASES)
-    assert all(inputs > 0 and findings == 0 for inputs, _, _, findings in counts.values())
+    assert all(inputs == 12 and findings == 0 for inputs, _, _, findings in counts.values()), ran.stdout
     assert sum(read for _, read, *_ in counts.values()) > 50
     assert sum(refused for _, _, refused, _ in counts.values()) > 50
 

@@ -78,13 +78,13 @@ class _Run:
 
     def __init__(self, name: str, target: Target, share: Share) -> None:
         self.target = target
-        self.end = time.monotonic() + share.seconds
         self.scratch = share.folder / "scratch"
         self.log = share.folder / f"{name}.log"
         self.board = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
         self._name = name
         self._share = share
         self._seeds = target.seeds()
+        self.end = time.monotonic() + share.seconds  # from here on: making the seeds takes longer than a small share
         self._findings = share.folder / f"{name}.findings"
         self._findings.unlink(missing_ok=True)
 
