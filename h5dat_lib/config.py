@@ -345,6 +345,35 @@ class Compression(Settings):
     """ISA-L's deflate level: 0 fastest, 3 smallest."""
 
 
+class S3Options(Settings):
+    """How S3 is reached. Credentials are no setting: they are found where boto3 finds them."""
+
+    endpoint: str | None = None
+    """URL of an S3-compatible store; AWS, or AWS_ENDPOINT_URL_S3, when not given."""
+    region: str | None = None
+    """Region of the buckets; as boto3 finds it when not given."""
+    profile: str | None = None
+    """Profile of ~/.aws/config and ~/.aws/credentials."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket's name stands in a URL; many stores other than AWS need `path`."""
+    anonymous: bool = False
+    """Send no credentials, for public buckets."""
+    credentials_block: str | None = None
+    """Name of a Prefect block of type AwsCredentials, which flows take credentials from (needs the extra `aws`)."""
+    retry_mode: Literal["standard", "adaptive"] = "standard"
+    """boto3's: `adaptive` also slows down by itself when the store asks for it."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 8
+    """Tries of one request."""
+    connect_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long to wait for a connection."""
+    read_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How long to wait for the next bytes of an answer."""
+    sync_seconds: Annotated[float, Field(ge=0)] = 300.0
+    """An output in S3 is synced after a commit when so many seconds have passed since the last time, and at the end."""
+    cache_dir: Path | None = None
+    """Where working copies of outputs in S3 lie; below `$H5DAT_HOME` or the user's data folder when not given."""
+
+
 class Config(MediumOptions):
     """Everything a user can set. Every key has a default."""
 
@@ -376,6 +405,8 @@ class Config(MediumOptions):
     """What runs the batches: a pool of processes, or threads in the flow's own process."""
     work_dir: Path | None = None
     """Where staged batches live while a run is going on; beside the output when not given."""
+    s3: S3Options = S3Options()
+    """How archives and outputs in S3 are reached."""
 
     @property
     def worker_count(self) -> int:
@@ -412,7 +443,7 @@ class Config(MediumOptions):
 
 RUN_ONLY = (
     "workers", "task_runner", "max_rejects", "work_dir", "limits", "duplicates",
-    "batch_seconds", "commit_bytes", "commit_seconds", "reader_seconds",
+    "batch_seconds", "commit_bytes", "commit_seconds", "reader_seconds", "s3",
 )  # fmt: skip
 """Keys that decide how a run is carried out, not what comes of it."""
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import sys
 import tarfile
+import uuid
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from h5dat_lib.config import Config, parse
+from h5dat_lib.config import Config, S3Options, parse
+from h5dat_lib.storage import aws
+from tests.servers import SeaweedFS, boto, credentials
 
 
 def picture(width: int = 8, height: int = 6, seed: int = 0, mode: str = "RGB", format: str = "PNG") -> bytes:
@@ -91,3 +97,76 @@ def threads(tmp_path: Path) -> Path:
     path = tmp_path / "threads.json"
     path.write_text('{"task_runner": "threads"}')
     return path
+
+
+# S3 and AWS
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 server, one for the session."""
+    if shutil.which("weed") is None:
+        pytest.skip("SeaweedFS is not installed: its package has programs for Linux only")
+    server = SeaweedFS.prepared(tmp_path_factory.mktemp("seaweed") / "data")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The endpoint of AWS in this process: S3 with notifications, SQS, SNS, CloudFormation. Lenient, so never the only one asked."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of a test's own, and a client that nothing of ours counts."""
+
+    name: str
+    client: Any
+    endpoint: str
+
+    def uri(self, key: str = "") -> str:
+        return f"s3://{self.name}/{key}"
+
+    def put(self, key: str, body: bytes) -> str:
+        """Puts an object; returns its URI."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=body)
+        return self.uri(key)
+
+    def get(self, key: str) -> bytes:
+        data: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        return data
+
+
+def _bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in credentials(endpoint).items():
+        monkeypatch.setenv(name, value)
+    aws.use(S3Options())
+    aws.client.cache_clear()
+    aws.requests.clear()
+    client, name = boto("s3", endpoint), f"test-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return Bucket(name, client, endpoint)
+
+
+@pytest.fixture
+def bucket(seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket on the real server; this process and those it starts find it."""
+    return _bucket(seaweed.endpoint, monkeypatch)
+
+
+@pytest.fixture
+def quick_bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of the double, for what needs queues or many quick requests."""
+    return _bucket(moto, monkeypatch)

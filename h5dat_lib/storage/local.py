@@ -1,4 +1,4 @@
-"""The one place that knows where bytes live: a URI goes in, ranged reads and forward streams come out."""
+"""Files of local disks: what every source can do, and how a file does it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import BinaryIO, Protocol
 
 from h5dat_lib.errors import InputError
 
-__all__ = ["LocalSource", "RangeStream", "Source", "is_folder", "open_source", "sha256_of"]
+__all__ = ["LocalSource", "RangeStream", "Source", "sha256_of"]
 
-_SCHEME_S3 = "s3://"
 _LARGEST = 1 << 62
 """No file is as long; a damaged archive may name such an offset, which ``pread`` would not take."""
 
@@ -37,27 +36,10 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(uri: str) -> Source:
-    """The object at ``uri``, a path on local disks. Raises InputError when it is missing, not readable or no regular file."""
-    _local_only(uri)
-    return LocalSource(uri)
-
-
-def is_folder(uri: str) -> bool:
-    """Whether ``uri`` is a folder of local disks; False when nothing is there. Raises InputError for another kind of storage."""
-    _local_only(uri)
-    return os.path.isdir(uri)
-
-
 def sha256_of(uri: str) -> str:
     """SHA-256 of a file, as hex."""
     with open(uri, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _local_only(uri: str) -> None:
-    if uri.startswith(_SCHEME_S3):
-        raise InputError(f"{uri}: found an S3 object, expected a local path; copy it to a local disk first")
 
 
 class LocalSource:

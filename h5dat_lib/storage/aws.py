@@ -1,0 +1,120 @@
+"""AWS: settings in, clients out, AWS's errors as ours. The only import of boto3, and only once something of AWS is asked for.
+
+Credentials are found in boto3's own ways: environment, profile, container, instance. None passes through here, so none can be logged.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from h5dat_lib.config import S3Options
+from h5dat_lib.errors import ConfigError, H5datError, InputError
+
+__all__ = ["S3Uri", "client", "error_code", "explained", "requests", "split", "use"]
+
+S3Uri = tuple[str, str]
+"""Bucket and key."""
+
+requests: Counter[str] = Counter()
+"""Requests of this process, by operation (``GetObject``), tries counted singly; ``bytes in`` and ``bytes out`` are those of bodies."""
+
+_options = S3Options()
+_building = threading.Lock()
+"""boto3 must not make two clients at once in one session."""
+
+_ADVICE = {
+    "AccessDenied": "expected to be allowed; look at the policy of the bucket and of these credentials",
+    "403": "expected to be allowed; look at the policy of the bucket and of these credentials",
+    "NoSuchKey": "expected an object; check the key",
+    "NoSuchVersion": "expected that version of the object; it has been deleted, plan again",
+    "404": "expected an object; check bucket and key",
+    "NoSuchBucket": "expected a bucket; check its name and `s3.endpoint`",
+    "PermanentRedirect": "expected its bucket in this region; set `s3.region` to the bucket's",
+    "AuthorizationHeaderMalformed": "expected its bucket in this region; set `s3.region` to the bucket's",
+    "301": "expected its bucket in this region; set `s3.region` to the bucket's",
+    "ExpiredToken": "expected valid credentials; refresh them",
+    "ExpiredTokenException": "expected valid credentials; refresh them",
+    "InvalidAccessKeyId": "expected credentials that are known there; check them and `s3.endpoint`",
+    "SignatureDoesNotMatch": "expected the secret key of these credentials; check them",
+    "InvalidObjectState": "expected an object that can be read at once; restore it from Glacier first",
+    "PreconditionFailed": "expected the object as it was when it was looked at; it has been replaced since, run again",
+    "412": "expected the object as it was when it was looked at; it has been replaced since, run again",
+    "SlowDown": "expected an answer; the store asks for fewer requests, try later or with fewer workers",
+}
+"""What to say of an error code, behind what was found. HEAD requests have no body, so only the status is known of them."""
+
+
+def use(options: S3Options) -> None:
+    """Makes these the settings of this process; what was made with others is not used again."""
+    global _options
+    if options != _options:
+        _options = options
+        client.cache_clear()
+
+
+@functools.cache
+def client(service: str) -> Any:
+    """The client of a service (``s3``, ``sqs``...) with the settings of this process, shared by its threads. Raises ConfigError when
+    boto3 cannot make one."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    options = _options
+    config = Config(
+        connect_timeout=options.connect_seconds,
+        read_timeout=options.read_seconds,
+        retries={"mode": options.retry_mode, "total_max_attempts": options.attempts},
+        max_pool_connections=32,
+        s3={"addressing_style": options.addressing},
+        signature_version=UNSIGNED if options.anonymous else None,
+    )
+    try:
+        with _building:
+            session = boto3.Session(profile_name=options.profile, region_name=options.region)
+            found = session.client(service, endpoint_url=options.endpoint if service == "s3" else None, config=config)
+    except (BotoCoreError, ValueError) as exc:
+        raise ConfigError(f"s3: {exc}; look at `s3` in the configuration, the AWS_* variables and ~/.aws/config") from exc
+    found.meta.events.register("before-send", _count)
+    return found
+
+
+def _count(request: Any, event_name: str, **_: Any) -> None:
+    """Notes a request as it goes out; returning None lets it go."""
+    requests[event_name.rpartition(".")[2]] += 1
+
+
+def split(uri: str) -> S3Uri:
+    """Bucket and key of ``s3://bucket/key``. Raises InputError for what is none."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket:
+        raise InputError(f"{uri}: found no bucket, expected s3://bucket/key")
+    return bucket, key
+
+
+def error_code(exc: Exception) -> str:
+    """The code of an answer of AWS (``NoSuchKey``, ``412``), "" for what is no answer."""
+    return str(getattr(exc, "response", {}).get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def explained(uri: str, kind: type[H5datError] = InputError) -> Iterator[None]:
+    """Turns what boto3 raises inside into one line of our own: what was asked for, what was answered, what to do."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except ClientError as exc:
+        code = error_code(exc)
+        message = exc.response["Error"].get("Message") or "no message"
+        raise kind(f"{uri}: found {code} ({message}), {_ADVICE.get(code, 'expected success; try again')}") from exc
+    except NoCredentialsError as exc:
+        raise kind(f"{uri}: found no credentials, expected some; set a profile or AWS_* variables, or `s3.anonymous`") from exc
+    except BotoCoreError as exc:
+        raise kind(f"{uri}: {exc}; look at the network and `s3.endpoint`") from exc
