@@ -1,6 +1,7 @@
 """A PNG's bytes in, its pixels out: every checksum compared, 16 bit kept.
 
-OpenCV decodes what both decode alike, faster, and colours of 16 bit, of which Pillow keeps the upper half; Pillow does all else.
+imagecodecs (libpng) decodes what Pillow decodes alike, faster; OpenCV what has 16 bit, of which Pillow keeps the upper half of colours;
+Pillow does all else.
 Facts of the format: Portable Network Graphics, third edition (W3C), 5.3 (chunks), 5.4 (which of them are critical), 11.2.1 (IHDR),
 11.3.1.1 (tRNS).
 """
@@ -25,7 +26,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS, _METADATA = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile", b"XML:com")
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4, "I;16": 1, "RGB;16": 3, "LA;16": 2, "RGBA;16": 4}
 _MODES = {(8, 0): "L", (8, 2): "RGB", (8, 6): "RGBA", (16, 0): "I;16", (16, 2): "RGB;16", (16, 4): "LA;16", (16, 6): "RGBA;16"}
-"""What OpenCV may decode: Pillow's mode, or what it would be called, by bits and colour type."""
+"""What libpng and OpenCV may decode: Pillow's mode, or what it would be called, by bits and colour type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +142,24 @@ def _contents(data: bytes) -> _Contents:
 
 
 def _decode(source: Source, mode: str, channels: int) -> Decoded:
-    deep = mode.endswith("16")
-    pixels = opencv.decode(source.data, 1 if mode == "I;16" else channels, deep)
-    if pixels is None and deep:
-        raise MemberError("cannot be decoded as PNG: damaged pixels of 16 bit")
+    if not mode.endswith("16"):
+        pixels = _by_libpng(source.data, channels)
+        return _by_pillow(source).decode() if pixels is None else Decoded(pixels)  # Pillow says what is wrong, or keeps what it can
+    pixels = opencv.decode(source.data, 1 if mode == "I;16" else channels, deep=True)
     if pixels is None:
-        return _by_pillow(source).decode()  # it says what is wrong, or keeps what it can
+        raise MemberError("cannot be decoded as PNG: damaged pixels of 16 bit")
     return Decoded(_with_alpha(pixels, source.data) if mode == "I;16" else pixels)
+
+
+def _by_libpng(data: bytes, channels: int) -> Pixels | None:
+    """Pixels of 8 bit (height, width, channels); None when libpng cannot."""
+    import imagecodecs  # 0.1 s, and only who needs it
+
+    try:
+        pixels: Pixels = np.atleast_3d(imagecodecs.png_decode(data))
+    except (imagecodecs.PngError, ValueError):
+        return None
+    return pixels if pixels.shape[2] == channels else None
 
 
 def _with_alpha(pixels: Pixels, data: bytes) -> Pixels:
