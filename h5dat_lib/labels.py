@@ -154,7 +154,7 @@ def _passing(archive: Archive, wanted: Callable[[Member], bool], limits: Limits,
     """The wanted members of an archive up to where it is damaged, with what reads them; those of a stream are spooled first."""
     with suppress(InputError):  # said when the members are planned
         if not archive.streamed:
-            with closing(open_reader(archive.kind, archive.uri, limits)) as reader:
+            with closing(open_reader(archive.kind, archive.uri, limits, archive.pin)) as reader:
                 yield from ((member, reader) for member in archive.members() if wanted(member))
             return
         for member, data in cast(StreamedArchive, archive).stream():
@@ -203,7 +203,7 @@ class _LabelFile:
 
     def add_all(self, archive: Archive, limits: Limits) -> None:
         """Adds a file that is no member of the archive."""
-        with closing(open_reader(archive.kind, archive.uri, limits)) as reader:
+        with closing(open_reader(archive.kind, archive.uri, limits, archive.pin)) as reader:
             for member in archive.members():
                 self.add(Content(reader, member, limits), None, archive.uri)
 

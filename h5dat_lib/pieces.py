@@ -17,7 +17,7 @@ from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged, end_with, mark, stage
 from h5dat_lib.watch import Death, reason_of
 
-_PARTS = ("paths", "members", "rows", "rejects", "bytes", "seconds", "duplicates", "resolved")
+_PARTS = ("paths", "members", "rows", "rejects", "bytes", "seconds", "duplicates", "resolved", "requests", "received")
 """What each piece of a batch has its part of; the rest of what is `Staged` is the batch's."""
 
 

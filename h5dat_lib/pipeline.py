@@ -28,7 +28,7 @@ from h5dat_lib.known import save_known
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
 from h5dat_lib.plan import Batch, Done, Plan
 from h5dat_lib.stage import Staged, restaged
-from h5dat_lib.storage import sha256_of
+from h5dat_lib.storage import aws, sha256_of
 from h5dat_lib.workers import Convert, Pending, direct_workers
 
 _POLL_SECONDS = 0.2
@@ -42,7 +42,8 @@ Commit = Callable[[list[Staged]], Committed]
 class Progress:
     """How far a run is: members and archive bytes done and in all (None while a streamed archive has not been read).
 
-    ``skipped`` members were in before; the counts of members and rows are of this run alone.
+    ``skipped`` members were in before; the counts of members and rows are of this run alone. ``requests`` to S3 that read, and the
+    bytes ``received`` by them, are those of the workers, and of this process since the run began.
     """
 
     members: int = 0
@@ -56,6 +57,8 @@ class Progress:
     duplicates: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    requests: int = 0
+    received: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Report:
     ``duplicates`` members have the same bytes as members of other archives that came in before.
     ``damaged`` says what is wrong with archives that end early, ``changed`` names those that are in as another version.
     ``unlabelled`` says which labels were not found for all members, and which files of labels have several for a key.
+    ``requests`` were sent to S3 to read the archives, by which ``received`` bytes came in.
     """
 
     output: str
@@ -92,6 +96,8 @@ class Report:
     damaged: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    requests: int = 0
+    received: int = 0
 
 
 def ingest(
@@ -124,6 +130,9 @@ class Ingest:
         self.progress = Progress()
         self.plans: list[Plan] = []
         """Of the archives that are not in yet."""
+        aws.use(config.s3)
+        self._traffic = aws.traffic()
+        self._staged_traffic = (0, 0)
         self._start = start or Start()
         self._output = Output(Path(output), config, self._start.wait, self._start.restart)
         self._records: dict[int, ArchiveRecord] = {}
@@ -175,6 +184,7 @@ class Ingest:
             known = self._output.history.find(fingerprint, self.config.digest())
             if fingerprint in seen or (known and known.complete):
                 self.progress.skipped += known.members - known.further if known else 0
+                archive.close()
                 continue
             seen.add(fingerprint)
             self._plan(archive, number, Done(fingerprint, known.members, known.batches) if known else Done(fingerprint))
@@ -200,7 +210,7 @@ class Ingest:
         if any(entry.uri == archive.uri and entry.config_digest == digest for entry in known):
             self._changed.append(archive.uri)
         alike = {entry.sha256: entry.fingerprint for entry in known if entry.sha256 and entry.size == archive.size}
-        return alike.get(sha256_of(archive.uri), fingerprint) if alike else fingerprint
+        return alike.get(sha256_of(archive.uri, archive.pin), fingerprint) if alike else fingerprint
 
     def _plan(self, archive: Archive, number: int, done: Done, only: Collection[str] | None = None) -> None:
         plan = Plan(archive, number, self.config, self._output.folder, done, only)
@@ -209,7 +219,7 @@ class Ingest:
         self._done[number] = done.members
         self._records[number] = ArchiveRecord(archive.uri, archive.kind, archive.size, done.fingerprint, self.config.digest())
         if archive.kind != "folder":
-            self._hashes[number] = self._hashing.submit(sha256_of, archive.uri)
+            self._hashes[number] = self._hashing.submit(sha256_of, archive.uri, archive.pin)
 
     def _count_members(self) -> None:
         counts = [plan.members and plan.members_of(plan.members) - plan.members_of(plan.done.members) for plan in self.plans]
@@ -329,6 +339,12 @@ class Ingest:
         progress.duplicates += staged.duplicates
         progress.bytes += staged.bytes
         progress.batches += 1
+        self._staged_traffic = (self._staged_traffic[0] + staged.requests, self._staged_traffic[1] + staged.received)
+        self._count_traffic()
+
+    def _count_traffic(self) -> None:
+        own = aws.traffic(self._traffic)
+        self.progress.requests, self.progress.received = (sum(counts) for counts in zip(own, self._staged_traffic, strict=True))
 
     def _check_budget(self, at_end: bool = False) -> None:
         """Raises BudgetExceeded as soon as it is certain; a share of a streamed archive only at its end."""
@@ -354,12 +370,13 @@ class Ingest:
         self._output.end_run(self.record, self._records)
 
     def _report(self, seconds: float) -> Report:
+        self._count_traffic()
         progress = self.progress
         damaged = (*self._unusable, *(plan.damage for plan in self.plans if plan.damage))
         return Report(
             str(self.output), self.record.run_id, progress.members, progress.rows, progress.rejects,
             progress.bytes, progress.batches, progress.skipped, progress.duplicates, seconds, damaged, tuple(self._changed),
-            tuple(remark for plan in self.plans for remark in plan.planner.labeller.remarks()),
+            tuple(remark for plan in self.plans for remark in plan.planner.labeller.remarks()), progress.requests, progress.received,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from io import BytesIO
 from itertools import islice
 from operator import attrgetter
@@ -31,9 +32,9 @@ from h5dat_lib.errors import InputError, MemberError
 from h5dat_lib.labels import Labeller, Labels
 from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import versions
-from h5dat_lib.probing import PROBED, PROBES, decide
+from h5dat_lib.probing import PROBED, PROBES, OpenMembers, decide
 from h5dat_lib.schema import Class, Classifier
-from h5dat_lib.storage import sha256_of
+from h5dat_lib.storage import Pin, aws, sha256_of
 
 BATCH_BYTES = 256 << 20
 """Most decompressed bytes of a batch of more than one member: bounds the space of spooled and staged batches."""
@@ -92,6 +93,7 @@ class Batch:
     members whose rejects are on record. ``spool`` says that ``source`` belongs to this batch alone.
     A piece of a batch begins behind its ``first`` members; one that is ``condemned`` is one member, rejected for that reason.
     ``continues`` names the class of its first record when that is a further part of the member before.
+    ``pin`` holds the source to the bytes that were planned.
     """
 
     number: int
@@ -112,6 +114,7 @@ class Batch:
     first: int = 0
     condemned: str = ""
     continues: str = ""
+    pin: Pin | None = None
 
     def records(self) -> Iterator[Record]:
         """The members of the batch, in archive order."""
@@ -234,9 +237,9 @@ class Planner:
             return 1
         return min(max(record.member.size // _PART_BYTES, 1), _MOST_PARTS)
 
-    def decide(self, forms: Forms, kind: str, source: str) -> None:
+    def decide(self, forms: Forms, open_members: OpenMembers) -> None:
         """Adds what the first members of each class decide about its rows, where nothing is decided yet."""
-        decide(forms, self.firsts, kind, source, self.config)
+        decide(forms, self.firsts, open_members, self.config)
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,7 @@ class Plan:
 
     def _list(self) -> None:
         """Writes the plan file of an archive whose members can be listed; 28 bytes a member stay in memory."""
-        reader = open_reader(self.archive.kind, self.archive.uri, self._config.limits)
+        reader = self._open_members()
         with self._path.open("wb") as plan:
             for member in self._until_damage(self.archive.members(), lambda damaged: damaged):
                 if self._is_left_out(member):
@@ -310,9 +313,14 @@ class Plan:
                     self._further.append(part > 0)
                     plan.write((replace(record, part=(part, parts)) if parts > 1 else record).to_line())
         reader.close()
+        self.archive.close()
         self.planner.forget_names()
         self.members = len(self._start)
         self._refuse_empty(self.members)
+
+    @property
+    def _open_members(self) -> OpenMembers:
+        return partial(open_reader, self.archive.kind, self.archive.uri, self._config.limits, self.archive.pin)
 
     def _until_damage(self, members: Iterator[T], stand_in: Callable[[Member], T]) -> Iterator[T]:
         """The members that are there, and behind them one without a path for what the archive no longer holds: its reject
@@ -359,11 +367,11 @@ class Plan:
     def _batch(self, number: int, plan: Path, start: int, members: int, stored: int) -> Batch:
         return Batch(
             number, "", self.number, str(plan), start, members, stored,
-            self.archive.kind, self.archive.uri, "", str(self._config_path), Forms(),
+            self.archive.kind, self.archive.uri, "", str(self._config_path), Forms(), pin=self.archive.pin,
         )  # fmt: skip
 
     def _listed(self, forms: Forms) -> Iterator[Batch]:
-        self.planner.decide(forms, self.archive.kind, self.archive.uri)
+        self.planner.decide(forms, self._open_members)
         total = sum(self._cost)
         first, number, left = self.done.members, self.done.batches, total - sum(self._cost[: self.done.members])
         while first < len(self._start):
@@ -407,7 +415,7 @@ class Plan:
                 break
             read, position = archive.position() - position, archive.position()
             batch = self._batch(number, spool.with_suffix(".plan"), 0, members, read)
-            yield replace(batch, kind="tar", source=str(spool), spool=True)
+            yield replace(batch, kind="tar", source=str(spool), spool=True, pin=None)
         self.members = total
         self._refuse_empty(total)
 
@@ -440,7 +448,7 @@ class Plan:
                 if seconds >= target:
                     break
             reader.close()
-            self.planner.decide(forms, "tar", str(path))
+            self.planner.decide(forms, partial(open_reader, "tar", str(path), self._config.limits))
         if not count:
             path.unlink()
             path.with_suffix(".plan").unlink()
@@ -490,6 +498,7 @@ class PlanSummary:
 
 def summarise(archive: str, config: Config) -> PlanSummary:
     """Plans an archive without converting anything. Raises InputError when it cannot be used."""
+    aws.use(config.s3)
     with TemporaryDirectory(prefix="h5dat-", dir=config.work_dir) as folder:
         plan = Plan(open_archive(archive, config.limits), 0, config, Path(folder))
         appearances: Counter[str | None] = Counter()

@@ -9,8 +9,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection
 
-from h5dat_lib.archive import open_reader
-from h5dat_lib.archive.member import Content, Member, Reader
+from h5dat_lib.archive.member import Content, Member, SourceReader
 from h5dat_lib.archive.packed import unpacked
 from h5dat_lib.columns import FRAMES, Block, Bytes
 from h5dat_lib.config import Config, Limits, MediumOptions
@@ -18,8 +17,9 @@ from h5dat_lib.convert import handler_for, image, video
 from h5dat_lib.errors import MemberError
 from h5dat_lib.layout import Forms, pixel_layout
 from h5dat_lib.schema import Class
+from h5dat_lib.storage import aws
 
-__all__ = ["PROBED", "PROBES", "decide"]
+__all__ = ["PROBED", "PROBES", "OpenMembers", "decide"]
 
 PROBED = 32
 """Members of a class that are looked at."""
@@ -31,23 +31,26 @@ Shape = tuple[tuple[int, ...], str]
 """Shape of a picture, and its dtype."""
 
 
-def decide(forms: Forms, firsts: Mapping[Class, Sequence[Member]], kind: str, source: str, config: Config) -> None:
+OpenMembers = Callable[[], SourceReader]
+"""Opens the source that members are read from; another process may be sent it."""
+
+
+def decide(forms: Forms, firsts: Mapping[Class, Sequence[Member]], open_members: OpenMembers, config: Config) -> None:
     """Adds what the first members of classes decide, where nothing is decided yet.
 
     A member that cannot be read has no say: it becomes a reject when it is converted, with its reason.
     """
-    with closing(open_reader(kind, source, config.limits)) as reader:
+    with closing(open_members()) as reader:
         for class_, members in firsts.items():
-            PROBES[class_.medium](forms, class_.name, _Samples(reader, members, kind, source), config)
+            PROBES[class_.medium](forms, class_.name, _Samples(reader, members, open_members), config)
 
 
 class _Samples:
     """The first members of a class, in a source."""
 
-    def __init__(self, reader: Reader, members: Sequence[Member], kind: str, source: str) -> None:
+    def __init__(self, reader: SourceReader, members: Sequence[Member], open_members: OpenMembers) -> None:
         self.members = members
-        self.kind = kind
-        self.source = source
+        self.open_members = open_members
         self._reader = reader
 
     def contents(self, limits: Limits) -> Iterator[Content]:
@@ -55,7 +58,8 @@ class _Samples:
         return _contents(self._reader, self.members, limits)
 
 
-def _contents(reader: Reader, members: Sequence[Member], limits: Limits) -> Iterator[Content]:
+def _contents(reader: SourceReader, members: Sequence[Member], limits: Limits) -> Iterator[Content]:
+    reader.expect(members)
     for member in members:
         content = Content(reader, member, limits)
         try:
@@ -86,7 +90,7 @@ def _decide_frames(forms: Forms, name: str, samples: _Samples, config: Config) -
         size, channels = options.video.resize, 1 if options.video.color == "L" else 3
         forms.layouts[table] = pixel_layout([((size.height, size.width, channels), "|u1")], options.video)
         return
-    look = partial(_video_shapes, samples.kind, samples.source, samples.members, options, config.limits)
+    look = partial(_video_shapes, samples.open_members, samples.members, options, config)
     shapes = look() if config.task_runner == "threads" else _elsewhere(look, config.limits.member_seconds)
     forms.layouts[table] = pixel_layout(shapes, options.video)
 
@@ -111,10 +115,11 @@ def _answer(look: Callable[[], list[Shape]], sender: Connection) -> None:
     sender.send(look())
 
 
-def _video_shapes(kind: str, source: str, members: Sequence[Member], options: MediumOptions, limits: Limits) -> list[Shape]:
+def _video_shapes(open_members: OpenMembers, members: Sequence[Member], options: MediumOptions, config: Config) -> list[Shape]:
+    aws.use(config.s3)
     shapes = []
-    with closing(open_reader(kind, source, limits)) as reader:
-        for content in _contents(reader, members, limits):
+    with closing(open_members()) as reader:
+        for content in _contents(reader, members, config.limits):
             try:
                 handler = handler_for(content.head(), content.member.path, "videos")
                 if handler and handler.medium == "videos":

@@ -70,5 +70,5 @@ def last_config(output: Path) -> Config:
 
 
 def _refuse_changed(archive: Archive, known: KnownArchive) -> None:
-    if archive.fingerprint() != known.fingerprint and sha256_of(archive.uri) != known.sha256:
+    if archive.fingerprint() != known.fingerprint and not (known.sha256 and sha256_of(archive.uri, archive.pin) == known.sha256):
         raise InputError(f"{archive.uri}: has changed since it came in, so its rejects cannot be tried again; ingest it")

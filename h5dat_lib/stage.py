@@ -33,6 +33,7 @@ from h5dat_lib.pack import TablePacker
 from h5dat_lib.plan import Batch, Record
 from h5dat_lib.schema import Class
 from h5dat_lib.staged import StagedFile, StageWriter
+from h5dat_lib.storage import aws
 
 _LINEAGE_ROWS = 1000
 """Members, and rejects, that are noted before they are written to the staged file."""
@@ -73,6 +74,10 @@ class Staged:
     """The class of the member that this batch goes on with, when it begins with a further part of one."""
     continued: bool = False
     """Whether its last member was converted and goes on in the next batch."""
+    requests: int = 0
+    """Sent to S3 by a worker process, to read the members..."""
+    received: int = 0
+    """...and the bytes that came of them. A thread's are counted by its process."""
 
 
 def start_worker(parent: int, marks: str) -> None:
@@ -113,7 +118,11 @@ def stage(batch: Batch) -> Staged:
     started = time.monotonic()
     config, edge = _config(batch.config), Place(batch.archive, batch.number, NOWHERE)
     _limit_memory(config.limits.member_memory)
-    reader = open_reader(batch.kind, batch.source, config.limits)
+    aws.use(config.s3)
+    before = aws.traffic()
+    reader = open_reader(batch.kind, batch.source, config.limits, batch.pin)
+    if not batch.condemned:
+        reader.expect(record.member for record in batch.records() if record.class_)
     try:
         mark.note(edge)
         with StageWriter(Path(batch.stage)) as out:
@@ -131,6 +140,7 @@ def stage(batch: Batch) -> Staged:
         (batch.stage,), batch.number, batch.archive, batch.members, batch.stored,
         converter.rows, converter.rejects, converter.bytes, time.monotonic() - started,
         converter.duplicates, tuple(converter.resolved), batch.continues, converter.continued,
+        *(aws.traffic(before) if mark.shared else (0, 0)),
     )  # fmt: skip
 
 

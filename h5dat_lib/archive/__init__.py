@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from h5dat_lib.archive.folder import FolderArchive, FolderReader
-from h5dat_lib.archive.member import HEAD_BYTES, Archive, Reader
+from h5dat_lib.archive.member import HEAD_BYTES, Archive, SourceReader
 from h5dat_lib.archive.single import SingleArchive, SingleReader
 from h5dat_lib.archive.stream import Codec, Decompressed, packed_by, read_whole
 from h5dat_lib.archive.tar import PackedTarArchive, TarArchive, TarReader, is_tar_header
 from h5dat_lib.archive.zip import ZipArchive, ZipReader, has_directory, looks_like_zip
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
-from h5dat_lib.storage import Source, is_folder, open_source
+from h5dat_lib.storage import Pin, Source, is_folder, name_of, open_source
 
 __all__ = ["is_container", "open_archive", "open_reader"]
 
@@ -52,20 +52,20 @@ def open_archive(uri: str | Path, limits: Limits, left_out: frozenset[str] = fro
         if not head:
             raise InputError(f"{uri}: found an empty file, expected an archive; copy it again")
         if looks_like_zip(head):
-            return ZipArchive(uri, limits)
+            return ZipArchive(source, limits)
         if is_tar_header(head[:_BLOCK]):
-            return TarArchive(uri, limits)
+            return TarArchive(source, limits)
         if codec := packed_by(head):
             return _packed(source, codec, limits)
         if has_directory(source):
-            return ZipArchive(uri, limits)
-    return _by_name(uri, head, limits)
+            return ZipArchive(source, limits)
+        return _by_name(source, head, limits)
 
 
-def open_reader(kind: str, uri: str, limits: Limits = _LIMITS) -> Reader:
+def open_reader(kind: str, uri: str, limits: Limits = _LIMITS, pin: Pin | None = None) -> SourceReader:
     """What reads members of an archive of this kind that is not streamed; a spool is read as a tar. Raises InputError."""
     reader = _READERS.get(kind)
-    return reader(uri) if reader else SingleReader(uri, limits)
+    return reader(uri, pin) if reader else SingleReader(uri, limits, pin)
 
 
 def is_container(head: bytes) -> str | None:
@@ -84,34 +84,35 @@ def _packed(source: Source, codec: Codec, limits: Limits) -> Archive:
     kind = _KINDS[codec.name]
     named = _kind_by_name(source.uri) or ""
     try:
-        with Decompressed(source.stream(), codec) as stream:
+        with Decompressed(source.stream(), codec) as stream:  # not forward: the first bytes are here already
             block = read_whole(cast(BinaryIO, stream), _BLOCK - 1)
     except MemberError as exc:
         if named.startswith("tar"):
             raise InputError(f"{source.uri}: {exc.reason}; copy it again") from exc
         block = b""
     if is_tar_header(block) or (named.startswith("tar") and _is_zero_block(block)):
-        return PackedTarArchive(source.uri, f"tar.{kind}", codec.name, limits)
+        return PackedTarArchive(source, f"tar.{kind}", codec.name, limits)
     if named.startswith("tar"):
         raise _not_as_named(source.uri, named, block)
-    return SingleArchive(source.uri, kind, codec.name, limits)
+    return SingleArchive(source, kind, codec.name, limits)
 
 
-def _by_name(uri: str, head: bytes, limits: Limits) -> Archive:
+def _by_name(source: Source, head: bytes, limits: Limits) -> Archive:
     """An archive that its content does not tell: an empty tar, or a single file that does not claim to be more."""
+    uri = source.uri
     foreign = next((name for name, magic in _FOREIGN.items() if head.startswith(magic)), None)
     if foreign:
         raise InputError(f"{uri}: found a {foreign} archive, expected a zip, tar, gz, bz2, xz or zst; unpack it and give the folder")
     named = _kind_by_name(uri)
     if named == "tar" and _is_zero_block(head[:_BLOCK]):
-        return TarArchive(uri, limits)
+        return TarArchive(source, limits)
     if named:
         raise _not_as_named(uri, named, head)
-    return SingleArchive(uri, "file", "stored", limits)
+    return SingleArchive(source, "file", "stored", limits)
 
 
 def _kind_by_name(uri: str) -> str | None:
-    return next((kind for suffix, kind in _NAMED.items() if uri.lower().endswith(suffix)), None)
+    return next((kind for suffix, kind in _NAMED.items() if name_of(uri).lower().endswith(suffix)), None)
 
 
 def _is_zero_block(block: bytes) -> bool:

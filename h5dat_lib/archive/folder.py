@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import read_whole
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
-from h5dat_lib.storage import LocalSource, RangeStream
+from h5dat_lib.storage import LocalSource, Pin, RangeStream
 
 __all__ = ["FolderArchive", "FolderReader"]
 
@@ -27,6 +27,7 @@ class FolderArchive:
 
     kind = "folder"
     streamed = False
+    pin: Pin | None = None
 
     def __init__(self, uri: str, limits: Limits, left_out: frozenset[str] = frozenset()) -> None:
         self.uri = uri
@@ -42,6 +43,8 @@ class FolderArchive:
             parts = (name, status.st_size, status.st_mtime_ns) if status else (name,)
             digest.update(repr(parts).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    def close(self) -> None: ...
 
     def members(self) -> Iterator[Member]:
         """Files in order; holds the names of the folders that lead to the current one. Raises InputError above the limits."""
@@ -99,8 +102,11 @@ def _root_names(root: str) -> list[str]:
 class FolderReader:
     """Reads files of a folder."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, pin: Pin | None = None) -> None:
         self._root = uri
+
+    def expect(self, members: Iterable[Member]) -> None:
+        """Does nothing: the system reads ahead by itself."""
 
     def read(self, member: Member, limit: int) -> bytes:
         with self.open(member) as stream:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -16,6 +16,7 @@ from isal import isal_zlib
 
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError, escaped
+from h5dat_lib.storage import Pin
 
 Part = tuple[int, int]
 """Number, from 0, and count of the parts that a long member is converted in."""
@@ -37,7 +38,7 @@ class Member:
     ``offset`` is where the source's record of the member starts: a zip local header, the first data byte in a tar or
     a spool. ``method`` names the compression. ``sparse`` lists (offset, length) of the data of a sparse tar member.
     ``reject`` is set when the directory alone shows that the member cannot be read. ``name`` is a file's own name in a
-    folder, with surrogates for bytes that are not UTF-8, where it is not ``path``.
+    folder, with surrogates for bytes that are not UTF-8, where it is not ``path``. ``etag`` is that of an object below a prefix.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Member:
     sparse: tuple[tuple[int, int], ...] = ()
     reject: str | None = None
     name: str | None = None
+    etag: str | None = None
 
 
 class Reader(Protocol):
@@ -65,10 +67,20 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+class SourceReader(Reader, Protocol):
+    """A reader that may be told what comes next."""
+
+    def expect(self, members: Iterable[Member]) -> None:
+        """Says which members will be read next, in that order, so that neighbours far away come together; a local reader asks for none."""
+        ...
+
+
 class Archive(Protocol):
     """A container that has been recognised. Listing it does not read members, except where it is ``streamed``."""
 
     uri: str
+    pin: Pin | None
+    """What its readers are opened with, so that all read the same bytes of an archive far away."""
     kind: str
     """zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst, gz, bz2, xz, zst, folder or file."""
     size: int
@@ -82,6 +94,10 @@ class Archive(Protocol):
 
     def members(self) -> Iterator[Member]:
         """Members in archive order; nothing is kept. Folders are no members. Raises InputError on a broken directory."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what was held so that an archive far away is listed by one request; it can still be used."""
         ...
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import PurePath
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import CODECS, Decompressed, ends_fingerprint, read_whole, require_inside
 from h5dat_lib.config import Limits
-from h5dat_lib.storage import open_source
+from h5dat_lib.storage import Pin, Source, name_of, open_source
 
 __all__ = ["SUFFIXES", "SingleArchive", "SingleReader"]
 
@@ -23,31 +21,34 @@ class SingleArchive:
 
     streamed = False
 
-    def __init__(self, uri: str, kind: str, method: str, limits: Limits) -> None:
-        self.uri = uri
+    def __init__(self, source: Source, kind: str, method: str, limits: Limits) -> None:
+        self.uri, self.pin, self.size = source.uri, source.pin, source.size
         self.kind = kind
         self._method = method
         self._limits = limits
-        with closing(open_source(uri)) as source:
-            self.size = source.size
 
     def fingerprint(self) -> str:
-        return ends_fingerprint(self.uri)
+        return ends_fingerprint(self.uri, self.pin)
 
     def members(self) -> Iterator[Member]:
         """The one member; of a compressed file the size is not known before it is read. Raises InputError above the limits."""
-        path, reject = checked_path(_without_suffix(PurePath(self.uri).name, self._method), self._limits)
+        path, reject = checked_path(_without_suffix(name_of(self.uri), self._method), self._limits)
         size = self.size if self._method == "stored" else -1
         reject = reject or checked_size(size, self.size, self._limits)
         return within(self._limits, self.uri, iter([Member(path, size, self.size, 0, self._method, reject=reject)]))
+
+    def close(self) -> None: ...
 
 
 class SingleReader:
     """Reads the member of a lone file."""
 
-    def __init__(self, uri: str, limits: Limits) -> None:
-        self._source = open_source(uri)
+    def __init__(self, uri: str, limits: Limits, pin: Pin | None = None) -> None:
+        self._source = open_source(uri, pin)
         self._ratio = limits.ratio
+
+    def expect(self, members: Iterable[Member]) -> None:
+        self._source.expect((0, member.stored) for member in members if member.method == "stored")
 
     def read(self, member: Member, limit: int) -> bytes:
         with self.open(member) as stream:
@@ -55,8 +56,9 @@ class SingleReader:
 
     def open(self, member: Member) -> BinaryIO:
         require_inside(self._source, 0, member.stored)
-        stream = self._source.stream()
-        return stream if member.method == "stored" else cast(BinaryIO, Decompressed(stream, CODECS[member.method], ratio=self._ratio))
+        if member.method == "stored":
+            return self._source.stream()
+        return cast(BinaryIO, Decompressed(self._source.forward(), CODECS[member.method], ratio=self._ratio))
 
     def close(self) -> None:
         self._source.close()

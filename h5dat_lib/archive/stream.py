@@ -17,7 +17,7 @@ from isal import igzip_lib
 
 from h5dat_lib.archive.member import EVEN_BYTES
 from h5dat_lib.errors import MemberError
-from h5dat_lib.storage import Source, open_source
+from h5dat_lib.storage import Pin, Source, open_source
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -248,10 +248,11 @@ def require_inside(source: Source, start: int, stored: int) -> None:
         raise MemberError(f"archive ends in the middle of this member: found {found} of {stored} bytes", "read")
 
 
-def ends_fingerprint(uri: str) -> str:
-    """sha256 hex over what the storage tells of a file, and its first and last 64 KiB."""
-    with closing(open_source(uri)) as source:
+def ends_fingerprint(uri: str, pin: Pin | None) -> str:
+    """sha256 hex over what the storage tells of a file, and its first and last 64 KiB; of one far away the first alone, which will do."""
+    with closing(open_source(uri, pin)) as source:
         digest = hashlib.sha256("\n".join(source.fingerprint_parts).encode())
-        digest.update(source.read_at(0, _END_BYTES))
-        digest.update(source.read_at(max(0, source.size - _END_BYTES), _END_BYTES))
+        if pin is None:
+            digest.update(source.read_at(0, _END_BYTES))
+            digest.update(source.read_at(max(0, source.size - _END_BYTES), _END_BYTES))
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from tarfile import InvalidHeaderError, TruncatedHeaderError  # type: ignore[attr-defined]
@@ -18,7 +18,7 @@ from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import CODECS, CutShort, Decompressed, OverLimit, ends_fingerprint, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
-from h5dat_lib.storage import open_source
+from h5dat_lib.storage import Pin, Source, open_source
 
 __all__ = ["PackedTarArchive", "TarArchive", "TarReader", "is_tar_header"]
 
@@ -62,19 +62,19 @@ class TarArchive:
     kind = "tar"
     streamed = False
 
-    def __init__(self, uri: str, limits: Limits) -> None:
-        self.uri = uri
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.uri, self.pin, self.size = source.uri, source.pin, source.size
         self._limits = limits
-        with closing(open_source(uri)) as source:
-            self.size = source.size
 
     def fingerprint(self) -> str:
-        return ends_fingerprint(self.uri)
+        return ends_fingerprint(self.uri, self.pin)
+
+    def close(self) -> None: ...
 
     def members(self) -> Iterator[Member]:
         """Members in archive order; one that the archive's end cuts is rejected, and behind it InputError is raised, as above the
         limits."""
-        with closing(open_source(self.uri)) as source:
+        with closing(open_source(self.uri, self.pin)) as source:
             blocks = _Blocks(cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, source.stream()), _BUFFER)))
             for member in within(self._limits, self.uri, _members(self.uri, blocks, self._limits)):
                 try:
@@ -90,17 +90,17 @@ class PackedTarArchive:
 
     streamed = True
 
-    def __init__(self, uri: str, kind: str, method: str, limits: Limits) -> None:
-        self.uri = uri
+    def __init__(self, source: Source, kind: str, method: str, limits: Limits) -> None:
+        self.uri, self.pin, self.size = source.uri, source.pin, source.size
         self.kind = kind
         self._codec = CODECS[method]
         self._limits = limits
         self._packed: Decompressed | None = None
-        with closing(open_source(uri)) as source:
-            self.size = source.size
 
     def fingerprint(self) -> str:
-        return ends_fingerprint(self.uri)
+        return ends_fingerprint(self.uri, self.pin)
+
+    def close(self) -> None: ...
 
     def members(self) -> Iterator[Member]:
         """Members in archive order; decompresses the whole archive. ``offset`` counts decompressed bytes."""
@@ -112,8 +112,8 @@ class PackedTarArchive:
         Bytes that the archive's end or damage cuts raise MemberError when they are read. Raises InputError behind the last
         member that is there: after one that is cut, between members, at the end when the checksum does not hold, or above the limits.
         """
-        with closing(open_source(self.uri)) as source:
-            self._packed = Decompressed(source.stream(), self._codec, ratio=self._limits.ratio)
+        with closing(open_source(self.uri, self.pin)) as source, source.forward() as packed:
+            self._packed = Decompressed(packed, self._codec, ratio=self._limits.ratio)
             blocks = _Blocks(cast(BinaryIO, io.BufferedReader(self._packed, _BUFFER)))
             last = None
             for member in within(self._limits, self.uri, _members(self.uri, blocks, self._limits)):
@@ -407,8 +407,11 @@ class _Expanded(io.RawIOBase):
 class TarReader:
     """Reads members of a plain tar, or of a spool, at their offsets; a small one with a single ranged read."""
 
-    def __init__(self, uri: str) -> None:
-        self._source = open_source(uri)
+    def __init__(self, uri: str, pin: Pin | None = None) -> None:
+        self._source = open_source(uri, pin)
+
+    def expect(self, members: Iterable[Member]) -> None:
+        self._source.expect((member.offset, member.stored) for member in members)
 
     def read(self, member: Member, limit: int) -> bytes:
         if member.sparse:

@@ -10,8 +10,8 @@ import lzma
 import stat
 import struct
 from array import array
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
@@ -24,7 +24,7 @@ from h5dat_lib.archive.member import Member, checked_path, checked_size, within
 from h5dat_lib.archive.stream import CODECS, Codec, Decompressed, decompress, read_whole, require_inside
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
-from h5dat_lib.storage import Source, open_source
+from h5dat_lib.storage import Copied, Pin, Source, open_source
 
 __all__ = ["Directory", "ZipArchive", "ZipReader", "find_directory", "has_directory", "looks_like_zip"]
 
@@ -152,20 +152,35 @@ class ZipArchive:
     kind = "zip"
     streamed = False
 
-    def __init__(self, uri: str, limits: Limits) -> None:
-        self.uri = uri
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.uri, self.pin, self.size = source.uri, source.pin, source.size
         self._limits = limits
-        with closing(open_source(uri)) as source:
-            self.size = source.size
-            self._directory = find_directory(source)
+        self._directory = find_directory(source)
+        self._copy: Copied | None = None
 
     def fingerprint(self) -> str:
         """sha256 hex over the size and the raw central directory, which holds every member's CRC."""
         digest = hashlib.sha256(str(self.size).encode())
-        with closing(open_source(self.uri)) as source:
+        with self._opened() as source:
             for piece in _pieces(source, self._directory):
                 digest.update(piece)
         return digest.hexdigest()
+
+    def close(self) -> None:
+        if self._copy:
+            self._copy.close()
+            self._copy = None
+
+    @contextmanager
+    def _opened(self) -> Iterator[Source | Copied]:
+        """What the directory is read from: the zip, or the copy of the directory of one that is far away."""
+        if self._copy:
+            yield self._copy
+            return
+        with closing(open_source(self.uri, self.pin)) as source:
+            if self.pin:
+                self._copy = Copied(source, self._directory.start, self._directory.size)
+            yield self._copy or source
 
     def members(self) -> Iterator[Member]:
         """Members in the order of the central directory; holds 1 MiB of it, and some 60 bytes an entry where they are not in the order of
@@ -173,7 +188,7 @@ class ZipArchive:
         return within(self._limits, self.uri, self._members())
 
     def _members(self) -> Iterator[Member]:
-        with closing(open_source(self.uri)) as source:
+        with self._opened() as source:
             entry = _Entry(self._limits, self._directory.shift, _Ground(source, self._directory))
             count = 0
             for fields, name, extra in _entries(source, self._directory):
@@ -186,12 +201,12 @@ class ZipArchive:
             raise InputError(f"{self.uri}: found {count} central directory entries, expected {self._directory.count}; copy the zip again")
 
 
-def _pieces(source: Source, directory: Directory) -> Iterator[bytes]:
+def _pieces(source: Source | Copied, directory: Directory) -> Iterator[bytes]:
     for at in range(0, directory.size, _PIECE):
         yield source.read_at(directory.start + at, min(_PIECE, directory.size - at))
 
 
-def _entries(source: Source, directory: Directory) -> Iterator[tuple[tuple[int, ...], bytes, bytes]]:
+def _entries(source: Source | Copied, directory: Directory) -> Iterator[tuple[tuple[int, ...], bytes, bytes]]:
     """Fields, name and extra field of each directory entry; holds one piece and at most one entry (192 KiB)."""
     rest, base = b"", directory.start
     for piece in _pieces(source, directory):
@@ -220,7 +235,7 @@ class _Ground:
     is made to give petabytes (David Fifield, "A better zip bomb", 2019). Asked for each entry in the directory's order.
     """
 
-    def __init__(self, source: Source, directory: Directory) -> None:
+    def __init__(self, source: Source | Copied, directory: Directory) -> None:
         self._source = source
         self._directory = directory
         self._entry = -1
@@ -243,7 +258,7 @@ class _Ground:
         return f"overlap: found bytes {start} to {end} to be of another member too, expected each byte in one member"
 
 
-def _shared(source: Source, directory: Directory) -> NDArray[np.bool_]:
+def _shared(source: Source | Copied, directory: Directory) -> NDArray[np.bool_]:
     """Which entries overlap others; of those that do so, directly or by way of further ones, the first is not marked."""
     starts, ends = array("q"), array("q")
     for fields, _, extra in _entries(source, directory):
@@ -353,8 +368,11 @@ def _zip64_sizes(extra: bytes, size: int, stored: int, offset: int) -> tuple[int
 class ZipReader:
     """Reads members of a zip; a small one with a single ranged read."""
 
-    def __init__(self, uri: str) -> None:
-        self._source = open_source(uri)
+    def __init__(self, uri: str, pin: Pin | None = None) -> None:
+        self._source = open_source(uri, pin)
+
+    def expect(self, members: Iterable[Member]) -> None:
+        self._source.expect((member.offset, _LOCAL_BYTES + _SLACK + member.stored) for member in members)
 
     def read(self, member: Member, limit: int) -> bytes:
         if member.stored > _AT_ONCE:

@@ -15,13 +15,18 @@ from typing import Any
 from h5dat_lib.config import S3Options
 from h5dat_lib.errors import ConfigError, H5datError, InputError
 
-__all__ = ["S3Uri", "client", "error_code", "explained", "requests", "split", "use"]
+__all__ = ["S3Uri", "Traffic", "client", "error_code", "explained", "received", "requests", "split", "traffic", "use"]
 
 S3Uri = tuple[str, str]
 """Bucket and key."""
 
 requests: Counter[str] = Counter()
 """Requests of this process, by operation (``GetObject``), tries counted singly; ``bytes in`` and ``bytes out`` are those of bodies."""
+_counting = threading.Lock()
+_READING = ("GetObject", "HeadObject", "ListObjectsV2")
+
+Traffic = tuple[int, int]
+"""Requests that read, and bytes that came in by them."""
 
 _options = S3Options()
 _building = threading.Lock()
@@ -30,7 +35,7 @@ _building = threading.Lock()
 _ADVICE = {
     "AccessDenied": "expected to be allowed; look at the policy of the bucket and of these credentials",
     "403": "expected to be allowed; look at the policy of the bucket and of these credentials",
-    "NoSuchKey": "expected an object; check the key",
+    "NoSuchKey": "expected an object; check the key (that of a folder ends with a slash)",
     "NoSuchVersion": "expected that version of the object; it has been deleted, plan again",
     "404": "expected an object; check bucket and key",
     "NoSuchBucket": "expected a bucket; check its name and `s3.endpoint`",
@@ -87,7 +92,31 @@ def client(service: str) -> Any:
 
 def _count(request: Any, event_name: str, **_: Any) -> None:
     """Notes a request as it goes out; returning None lets it go."""
-    requests[event_name.rpartition(".")[2]] += 1
+    _add(event_name.rpartition(".")[2], 1)
+
+
+def _add(name: str, count: int) -> None:
+    with _counting:  # several threads count, and adding is not one step
+        requests[name] += count
+
+
+def traffic(since: Traffic = (0, 0)) -> Traffic:
+    """What this process has read, from a time on of which it was ``since``."""
+    return sum(requests[name] for name in _READING) - since[0], requests["bytes in"] - since[1]
+
+
+def received(body: Any, size: int) -> bytes:
+    """Up to ``size`` bytes of the body of an answer, none at its end. Raises ConnectionError when the connection has been dropped, or
+    nothing comes in time."""
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        data: bytes = body.read(size)
+    except (BotoCoreError, HTTPError, OSError) as exc:
+        raise ConnectionError(str(exc)) from exc
+    _add("bytes in", len(data))
+    return data
 
 
 def split(uri: str) -> S3Uri:

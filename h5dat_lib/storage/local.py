@@ -1,39 +1,20 @@
-"""Files of local disks: what every source can do, and how a file does it."""
+"""Files of local disks, by ranges and as streams."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
-from typing import BinaryIO, Protocol
+from collections.abc import Iterable
+from typing import BinaryIO
 
 from h5dat_lib.errors import InputError
+from h5dat_lib.storage.source import Pin, Range, RangeStream
 
-__all__ = ["LocalSource", "RangeStream", "Source", "sha256_of"]
+__all__ = ["LocalSource", "sha256_of"]
 
 _LARGEST = 1 << 62
 """No file is as long; a damaged archive may name such an offset, which ``pread`` would not take."""
-
-
-class Source(Protocol):
-    """One object whose bytes can be read at any place. Every process opens its own."""
-
-    uri: str
-    size: int
-    """Bytes."""
-    fingerprint_parts: tuple[str, ...]
-    """What tells, without reading, that the object has changed."""
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` on; fewer only at the end of the object. Raises InputError."""
-        ...
-
-    def stream(self, offset: int = 0, size: int | None = None) -> BinaryIO:
-        """The range (by default to the end) as an unbuffered stream; closing it leaves the source open."""
-        ...
-
-    def close(self) -> None: ...
 
 
 def sha256_of(uri: str) -> str:
@@ -45,6 +26,8 @@ def sha256_of(uri: str) -> str:
 class LocalSource:
     """A regular file on a local disk, read by ``pread``: its streams share no position."""
 
+    pin: Pin | None = None
+
     def __init__(self, uri: str, flags: int = 0) -> None:
         self.uri = uri
         # O_NONBLOCK: opening a fifo would otherwise wait for a writer before its type can be seen
@@ -55,6 +38,9 @@ class LocalSource:
             raise InputError(f"{uri}: found {_kind(status.st_mode)}, expected a regular file; write it to a file first")
         self.size = status.st_size
         self.fingerprint_parts: tuple[str, ...] = (str(status.st_size), str(status.st_mtime_ns))
+
+    def expect(self, ranges: Iterable[Range]) -> None:
+        """Does nothing: the system reads ahead by itself."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         if not 0 <= offset < _LARGEST:
@@ -73,6 +59,8 @@ class LocalSource:
     def stream(self, offset: int = 0, size: int | None = None) -> BinaryIO:
         return RangeStream(self, offset, self.size - offset if size is None else size)  # type: ignore[return-value]
 
+    forward = stream
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -83,38 +71,6 @@ class LocalSource:
             return os.pread(self._descriptor, size, offset)
         except OSError as exc:
             raise InputError(f"{self.uri}: cannot be read at byte {offset}: {exc.strerror}") from exc
-
-
-class RangeStream(io.RawIOBase):
-    """``size`` bytes of a source from ``start`` on, as a stream that can seek."""
-
-    def __init__(self, source: Source, start: int, size: int) -> None:
-        self._source = source
-        self._start = start
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = max(0, offset + (0, self._position, self._size)[whence])
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        wanted = min(len(buffer), self._size - self._position)
-        if wanted <= 0:
-            return 0
-        data = self._source.read_at(self._start + self._position, wanted)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def _open(uri: str, flags: int) -> int:

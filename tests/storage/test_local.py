@@ -76,6 +76,7 @@ def test_tells_folders(tmp_path: Path, path: Path) -> None:
     assert is_folder(str(tmp_path))
     assert not is_folder(str(path))
     assert not is_folder(str(tmp_path / "missing"))
-    for ask in (is_folder, open_source):
-        with pytest.raises(InputError, match="found an S3 object"):
-            ask("s3://bucket/key")
+
+
+def test_a_prefix_or_a_bucket_in_s3_is_a_folder_without_asking() -> None:
+    assert [is_folder(uri) for uri in ("s3://b", "s3://b/", "s3://b/a/", "s3://b/a", "s3://b/a/b")] == [True, True, True, False, False]

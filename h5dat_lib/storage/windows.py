@@ -1,0 +1,138 @@
+"""Ranges that will be read -> few large requests: neighbours are fetched together, and the next window while one is being read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from h5dat_lib.storage.source import Range
+
+__all__ = ["Windows"]
+
+_WINDOW_BYTES = 16 << 20
+_KEPT_BYTES = 2 * _WINDOW_BYTES
+_GAP_BYTES = 64 << 10
+"""What lies between two ranges is read with them when it is no more: that takes less time than another request."""
+_LEAST_BYTES = 64 << 10
+"""A read that was not expected fetches as much..."""
+_NEAR_BYTES = 1 << 20
+"""...and twice as much as the one before when it begins no further behind that than this: what a request and a connection are worth."""
+_LARGEST = 1 << 62
+
+Fetch = Callable[[int, int], bytes]
+"""Offset and size -> as many bytes, by one request."""
+
+
+class Windows:
+    """An object far away, read through windows of up to 16 MiB; holds two of them, and one that is being fetched.
+
+    What is expected is cut into windows, and fetched as it is asked for, the next one in a thread meanwhile. What is not expected is
+    fetched in windows that grow as long as it is read on from near where the last ended.
+    """
+
+    def __init__(self, fetch: Fetch, size: int) -> None:
+        self._fetch = fetch
+        self._size = size
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._order: list[Range] = []
+        """Expected windows as start and end, in the order of fetching..."""
+        self._places: list[tuple[int, int]] = []
+        """...and their starts with their numbers in that order, by start."""
+        self._coming: tuple[int, Future[bytes]] | None = None
+        self._fetching: ThreadPoolExecutor | None = None
+        self._growing = _LEAST_BYTES
+        self._last_end = -_LARGEST
+
+    def expect(self, ranges: Iterable[Range]) -> None:
+        """Says what will be read next, in that order."""
+        self._order = list(_windows(ranges, self._size))
+        self._places = sorted((start, number) for number, (start, _) in enumerate(self._order))
+
+    def keep(self, start: int, data: bytes) -> None:
+        """Takes what is there already."""
+        self._kept[start] = data
+        while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
+            self._kept.popitem(last=False)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset`` on; fewer only at the end of the object."""
+        if not 0 <= offset < self._size:
+            return b""
+        end = min(offset + size, self._size)
+        pieces = []
+        while offset < end:
+            start, data = self._window(offset, end)
+            piece = data[offset - start : end - start]
+            pieces.append(piece)
+            offset += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Waits for what is being fetched, so that it is counted."""
+        if self._fetching:
+            self._fetching.shutdown(wait=True, cancel_futures=True)
+        self._kept.clear()
+
+    def _window(self, offset: int, end: int) -> tuple[int, bytes]:
+        """A window that the byte at ``offset`` lies in, and where it starts."""
+        number = bisect_right(self._places, (offset, _LARGEST)) - 1
+        if number >= 0 and offset < self._order[self._places[number][1]][1]:
+            return self._expected(self._places[number][1])
+        for start in reversed(self._kept):
+            if start <= offset < start + len(self._kept[start]):
+                return start, self._kept[start]
+        return offset, self._unexpected(offset, end)
+
+    def _expected(self, number: int) -> tuple[int, bytes]:
+        start, end = self._order[number]
+        if start in self._kept:
+            self._kept.move_to_end(start)
+            return start, self._kept[start]
+        coming, self._coming = self._coming, None
+        data = coming[1].result() if coming and coming[0] == number else self._fetch(start, end - start)
+        self.keep(start, data)
+        self._fetch_ahead(number + 1)
+        return start, data
+
+    def _fetch_ahead(self, number: int) -> None:
+        if number < len(self._order) and self._order[number][0] not in self._kept:
+            self._fetching = self._fetching or ThreadPoolExecutor(1, "s3")
+            start, end = self._order[number]
+            self._coming = number, self._fetching.submit(self._fetch, start, end - start)
+
+    def _unexpected(self, offset: int, end: int) -> bytes:
+        near = 0 <= offset - self._last_end <= _NEAR_BYTES
+        self._growing = min(2 * self._growing, _WINDOW_BYTES) if near else _LEAST_BYTES
+        size = min(max(end - offset, self._growing), self._size - offset)
+        data = self._fetch(offset, size)
+        self.keep(offset, data)
+        self._last_end = offset + size
+        return data
+
+
+def _windows(ranges: Iterable[Range], size: int) -> Iterator[Range]:
+    """Ranges as windows, start and end: those of one window's bytes in the order of their places, with neighbours joined."""
+    group: list[Range] = []
+    held = 0
+    for offset, length in ranges:
+        end = min(offset + length, size)
+        if not 0 <= offset < end:
+            continue
+        if held + end - offset > _WINDOW_BYTES:
+            yield from _joined(group)
+            group, held = [], 0
+        group.append((offset, end))
+        held += end - offset
+    yield from _joined(group)
+
+
+def _joined(group: list[Range]) -> Iterator[Range]:
+    """Neighbours as one, and what is longer than a window as several."""
+    start = reached = -_LARGEST
+    for offset, end in (*sorted(group), (_LARGEST, _LARGEST)):
+        if offset - reached > _GAP_BYTES:
+            yield from ((at, min(at + _WINDOW_BYTES, reached)) for at in range(start, reached, _WINDOW_BYTES))
+            start = offset
+        reached = max(reached, end)

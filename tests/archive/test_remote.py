@@ -1,0 +1,112 @@
+"""Archives in S3 give what their local copies give, by few requests and hardly more bytes than they have."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import h5dat_lib
+from h5dat_lib.archive import open_archive
+from h5dat_lib.config import Limits
+from h5dat_lib.pipeline import Report
+from tests.conftest import Bucket, config, make_tar, make_zip, picture
+
+MEMBERS = {f"pictures/{n:03}.png": picture(16, 16, seed=n) for n in range(20)} | {
+    f"styles/{n:03}.json": json.dumps({"n": n, "name": "x" * n}).encode() for n in range(20)
+}
+MAKERS: dict[str, Callable[[Path], Any]] = {
+    "a.zip": lambda path: make_zip(path, MEMBERS),
+    "a.tar": lambda path: make_tar(path, MEMBERS, "w"),
+    "a.tar.gz": lambda path: make_tar(path, MEMBERS, "w:gz"),
+    "a.tar.bz2": lambda path: make_tar(path, MEMBERS, "w:bz2"),
+    "a.csv": lambda path: path.write_text("a,b\n" + "1,x\n" * 3000),
+    "a.csv.gz": lambda path: path.write_bytes(gzip.compress(b"a,b\n" + b"1,x\n" * 3000)),
+    "a.txt.bz2": lambda path: path.write_bytes(bz2.compress(b"text\n" * 3000)),
+    "a.jsonl": lambda path: path.write_bytes(b'{"a": 1}\n' * 3000),
+}
+
+
+def _rows(output: Path) -> Any:
+    """Every row of an output, with what it came from but for where that lay."""
+    with h5dat_lib.open(output) as file:
+        tables = {name: (file[name].rows_as_dicts(), len(file[name])) for name in file.tables}
+        origins = {name: [asdict(file[name].origin(row)) for row in (0, len(file[name]) - 1)] for name in file.tables}
+    for found in (origin for both in origins.values() for origin in both):
+        for key in ("archive", "run", "time"):
+            found.pop(key)
+    return repr(tables), origins
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_archive_in_s3_gives_what_its_local_copy_gives(tmp_path: Path, bucket: Bucket, name: str) -> None:
+    path = tmp_path / name
+    MAKERS[name](path)
+    uri = bucket.put(f"landing/{name}", path.read_bytes())
+    report = h5dat_lib.ingest(uri, tmp_path / "remote.h5", config())
+    h5dat_lib.ingest(path, tmp_path / "local.h5", config())
+    assert _rows(tmp_path / "remote.h5") == _rows(tmp_path / "local.h5")
+    with h5dat_lib.open(tmp_path / "remote.h5") as file:
+        assert file.archives()[0]["uri"] == uri
+    assert report.requests <= 12
+    assert path.stat().st_size <= report.received
+
+
+def test_a_zip_in_s3_is_the_same_archive_as_its_local_copy(tmp_path: Path, bucket: Bucket) -> None:
+    path = make_zip(tmp_path / "a.zip", MEMBERS)
+    uri = bucket.put("a.zip", path.read_bytes())
+    assert open_archive(uri, Limits()).fingerprint() == open_archive(path, Limits()).fingerprint()
+    h5dat_lib.ingest(path, tmp_path / "out.h5", config())
+    report = h5dat_lib.ingest(uri, tmp_path / "out.h5", config())
+    assert (report.members, report.skipped) == (0, 40)
+    assert report.requests <= 4
+
+
+def test_any_archive_that_is_in_is_not_fetched_again(tmp_path: Path, bucket: Bucket) -> None:
+    for name in ("a.tar", "a.tar.gz", "a.csv"):
+        MAKERS[name](tmp_path / name)
+        uri = bucket.put(name, (tmp_path / name).read_bytes())
+        h5dat_lib.ingest(uri, tmp_path / f"{name}.h5", config())
+        copy = bucket.put(f"copy of {name}", (tmp_path / name).read_bytes())
+        for again in (uri, copy):
+            report = h5dat_lib.ingest(again, tmp_path / f"{name}.h5", config())
+            assert (report.members, report.requests) == (0, 1)
+
+
+@dataclass(frozen=True)
+class Large:
+    """A zip of many small members, in S3."""
+
+    path: Path
+    uri: str
+
+    def ingested(self, **settings: object) -> Report:
+        return h5dat_lib.ingest(self.uri, self.path.with_suffix(".h5"), config(**settings))
+
+
+@pytest.fixture
+def large(tmp_path: Path, bucket: Bucket) -> Large:
+    noise = random.Random(1)
+    path = make_zip(tmp_path / "large.zip", {f"{n // 100:02}/{n:05}.txt": noise.randbytes(900).hex().encode() for n in range(5000)})
+    bucket.client.upload_file(str(path), bucket.name, "large.zip")
+    return Large(path, bucket.uri("large.zip"))
+
+
+def test_a_zip_of_many_members_costs_few_requests_and_hardly_more_bytes_than_it_has(large: Large) -> None:
+    report = large.ingested()
+    assert report.rows == 5000
+    assert report.requests <= 10 + report.batches  # 2,000 for 177 thousand members would be 56
+    assert report.received < 1.05 * large.path.stat().st_size
+
+
+def test_workers_of_their_own_count_what_they_read(large: Large) -> None:
+    report = large.ingested(task_runner="processes")
+    assert report.batches < report.requests <= 10 + report.batches
+    assert large.path.stat().st_size <= report.received < 1.05 * large.path.stat().st_size
