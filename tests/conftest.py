@@ -20,6 +20,7 @@ from PIL import Image
 
 from h5dat_lib.config import Config, S3Options, parse
 from h5dat_lib.storage import aws
+from tests.faulty_proxy import FaultyProxy
 from tests.servers import SeaweedFS, boto, credentials
 
 
@@ -170,3 +171,13 @@ def bucket(seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 def quick_bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A bucket of the double, for what needs queues or many quick requests."""
     return _bucket(moto, monkeypatch)
+
+
+@pytest.fixture
+def faulty(bucket: Bucket) -> Iterator[FaultyProxy]:
+    """A proxy before the real server, which this process, and those that it starts, reach the server by; `bucket` itself goes past it."""
+    with FaultyProxy(bucket.endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        aws.client.cache_clear()
+        yield proxy
+    aws.client.cache_clear()

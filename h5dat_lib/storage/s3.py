@@ -59,7 +59,7 @@ class S3Source:
         self.fingerprint_parts: tuple[str, ...] = (str(self.size), self._pin.etag)
         self._windows = Windows(self._fetch, self.size)
         if head:
-            self._windows.keep(0, head)
+            self._windows.keep(0, memoryview(head))
 
     def expect(self, ranges: Iterable[Range]) -> None:
         self._windows.expect(ranges)
@@ -77,9 +77,13 @@ class S3Source:
     def close(self) -> None:
         self._windows.close()
 
-    def _fetch(self, offset: int, size: int) -> bytes:
-        with self.forward(offset, size) as stream:
-            return stream.read(size) if size <= _STEP else b"".join(iter(lambda: stream.read(_STEP), b""))
+    def _fetch(self, offset: int, size: int) -> memoryview:
+        data = memoryview(bytearray(size))
+        with _Forward(self.uri, self._pin, offset, offset + size) as stream:
+            at = 0
+            while at < size:
+                at += stream.readinto(data[at : at + _STEP])
+        return data
 
 
 def _looked_at(uri: str) -> tuple[Pin, bytes]:

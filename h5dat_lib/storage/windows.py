@@ -21,7 +21,7 @@ _NEAR_BYTES = 1 << 20
 """...and twice as much as the one before when it begins no further behind that than this: what a request and a connection are worth."""
 _LARGEST = 1 << 62
 
-Fetch = Callable[[int, int], bytes]
+Fetch = Callable[[int, int], memoryview]
 """Offset and size -> as many bytes, by one request."""
 
 
@@ -35,12 +35,12 @@ class Windows:
     def __init__(self, fetch: Fetch, size: int) -> None:
         self._fetch = fetch
         self._size = size
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._kept: OrderedDict[int, memoryview] = OrderedDict()
         self._order: list[Range] = []
         """Expected windows as start and end, in the order of fetching..."""
         self._places: list[tuple[int, int]] = []
         """...and their starts with their numbers in that order, by start."""
-        self._coming: tuple[int, Future[bytes]] | None = None
+        self._coming: tuple[int, Future[memoryview]] | None = None
         self._fetching: ThreadPoolExecutor | None = None
         self._growing = _LEAST_BYTES
         self._last_end = -_LARGEST
@@ -50,7 +50,7 @@ class Windows:
         self._order = list(_windows(ranges, self._size))
         self._places = sorted((start, number) for number, (start, _) in enumerate(self._order))
 
-    def keep(self, start: int, data: bytes) -> None:
+    def keep(self, start: int, data: memoryview) -> None:
         """Takes what is there already."""
         self._kept[start] = data
         while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
@@ -67,7 +67,7 @@ class Windows:
             piece = data[offset - start : end - start]
             pieces.append(piece)
             offset += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces[0].tobytes() if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
         """Waits for what is being fetched, so that it is counted."""
@@ -75,7 +75,7 @@ class Windows:
             self._fetching.shutdown(wait=True, cancel_futures=True)
         self._kept.clear()
 
-    def _window(self, offset: int, end: int) -> tuple[int, bytes]:
+    def _window(self, offset: int, end: int) -> tuple[int, memoryview]:
         """A window that the byte at ``offset`` lies in, and where it starts."""
         number = bisect_right(self._places, (offset, _LARGEST)) - 1
         if number >= 0 and offset < self._order[self._places[number][1]][1]:
@@ -85,7 +85,7 @@ class Windows:
                 return start, self._kept[start]
         return offset, self._unexpected(offset, end)
 
-    def _expected(self, number: int) -> tuple[int, bytes]:
+    def _expected(self, number: int) -> tuple[int, memoryview]:
         start, end = self._order[number]
         if start in self._kept:
             self._kept.move_to_end(start)
@@ -102,7 +102,7 @@ class Windows:
             start, end = self._order[number]
             self._coming = number, self._fetching.submit(self._fetch, start, end - start)
 
-    def _unexpected(self, offset: int, end: int) -> bytes:
+    def _unexpected(self, offset: int, end: int) -> memoryview:
         near = 0 <= offset - self._last_end <= _NEAR_BYTES
         self._growing = min(2 * self._growing, _WINDOW_BYTES) if near else _LEAST_BYTES
         size = min(max(end - offset, self._growing), self._size - offset)
