@@ -24,6 +24,11 @@ from tests.faulty_proxy import FaultyProxy
 from tests.servers import SeaweedFS, boto, credentials
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are no names: a gzip's begin with the time, and two processes that share the tests would not know each other's."""
+    return argname if isinstance(val, bytes) else None
+
+
 def picture(width: int = 8, height: int = 6, seed: int = 0, mode: str = "RGB", format: str = "PNG") -> bytes:
     """A small picture of noise, encoded by Pillow."""
     channels = {"L": (), "RGB": (3,), "RGBA": (4,)}[mode]
