@@ -11,7 +11,7 @@ from PIL import Image
 
 from h5dat_lib.columns import Array
 from h5dat_lib.read import File
-from h5dat_lib.read import open as open_file
+from h5dat_lib.read import open_tables as open_file
 
 _CELL = 96
 _PER_ROW = 8

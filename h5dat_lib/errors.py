@@ -3,6 +3,7 @@
     H5datError
     ├── ConfigError        a setting that cannot be used
     ├── InputError         an archive that cannot be used: missing, empty, not an archive
+    │   └── UnknownName    a class, column or member that a file does not have; a KeyError, too
     ├── OutputError        an output that cannot be written, or is not ours to write
     ├── FormatError        an HDF5 file that h5dat cannot read as its own
     ├── MemberError        one member that cannot be converted; becomes a reject, never ends a run
@@ -15,6 +16,7 @@ A message reads: *archive, member: found X, expected Y, do Z*.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 __all__ = [
     "BudgetExceeded",
@@ -25,10 +27,14 @@ __all__ = [
     "Interrupted",
     "MemberError",
     "OutputError",
+    "UnknownName",
     "escaped",
+    "unknown",
 ]
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NAMES = 50
+"""Most names that a message lists."""
 
 
 def escaped(text: str) -> str:
@@ -47,6 +53,22 @@ class ConfigError(H5datError):
 
 class InputError(H5datError):
     """An archive that cannot be used as a whole; names the archive and what was found."""
+
+
+class UnknownName(InputError, KeyError):
+    """A class, column or member that a file does not have."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would put it in quotes
+
+
+def unknown(what: str, name: str, names: Sequence[str]) -> UnknownName:
+    """The error for a name that is none of ``names``: it says some of them, and the nearest."""
+    from difflib import get_close_matches
+
+    there = ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
+    near = get_close_matches(name, names, 1)
+    return UnknownName(f"{what} {name!r}; it has {there or 'none'}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 class OutputError(H5datError):

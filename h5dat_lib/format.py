@@ -20,7 +20,9 @@ _WRITER_SECONDS = 30
 
 
 def open_readonly(path: Path, trusted: bool = False) -> h5py.File:
-    """An H5DAT file opened for reading. Raises InputError when it is missing, FormatError when `check_format` does."""
+    """An HDF5 file opened for reading. Raises InputError when it is missing, FormatError when it is no HDF5, or is H5DAT's and cannot
+    be read safely, or by this version; see `check_format`.
+    """
     if path.is_dir():
         raise InputError(f"{path}: found a folder, expected an H5DAT file")
     recover(path, _WRITER_SECONDS)
@@ -33,11 +35,17 @@ def open_readonly(path: Path, trusted: bool = False) -> h5py.File:
     except OSError as exc:
         raise FormatError(f"{path}: found a file that cannot be opened as HDF5, expected an H5DAT file ({exc})") from exc
     try:
-        check_format(file, path, trusted)
+        if has_mark(file):
+            check_format(file, path, trusted)
     except FormatError:
         file.close()
         raise
     return file
+
+
+def has_mark(file: h5py.File) -> bool:
+    """Whether the file says that it is H5DAT's. Raises FormatError when that cannot be read."""
+    return bool(_small_attribute(file, "format") == FORMAT)
 
 
 def check_format(file: h5py.File, path: Path, trusted: bool = False) -> None:
@@ -46,7 +54,7 @@ def check_format(file: h5py.File, path: Path, trusted: bool = False) -> None:
     Unless it is ``trusted``, also when reading it would touch other files, load code, or take memory out of proportion; see `audit`.
     Call it before anything else is read.
     """
-    if _small_attribute(file, "format") != FORMAT:
+    if not has_mark(file):
         raise FormatError(f"{path}: found an HDF5 file without H5DAT's mark, expected an H5DAT file; it is left as it is")
     version = _small_attribute(file, "format_version")
     if not isinstance(version, np.integer) or version > FORMAT_VERSION:

@@ -18,7 +18,7 @@ from h5dat_lib.format import attribute
 from h5dat_lib.layout import Forms, PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read import File, Table
-from h5dat_lib.read import open as open_file
+from h5dat_lib.read import open_tables as open_file
 
 __all__ = ["History", "KnownArchive", "LastBatch", "Rejected", "history", "member_hashes", "rejected"]
 
@@ -197,7 +197,7 @@ def _archives(file: File) -> Iterator[KnownArchive]:
 
 def _forms(file: File) -> Forms:
     """What has been decided of the rows of the classes that are in the file."""
-    keys = {name: json.loads(found) for name in file.classes if (found := attribute(file.hdf5[name], "keys"))}
+    keys = {str(name): json.loads(found) for name in file.classes if (found := attribute(file.hdf5[name], "keys"))}
     return Forms({name: layout for name in file.tables if (layout := _layout(file.hdf5, name))}, keys)
 
 

@@ -2,14 +2,20 @@
 
 f = open("fashion.h5")
 t = f["images"]
-t.pixels[3]      # ndarray, whatever the layout
-t.origin(3)      # archive, member, checksums, converter, run
+t.pixels[3]                      # ndarray, whatever the layout
+t.pixels.rows([5, 1, 9])         # several, in this order, read chunk by chunk
+t.rows([5, 1, 9], ["pixels"])    # the same of several columns
+t[3], t["fashion/1163.jpg"]      # a row by its number, by its member
+t.origin(3)                      # archive, member, checksums, converter, run
 """
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +25,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from h5dat_lib.chunked import Rows, fault
-from h5dat_lib.columns import FRAMES, PairType, column_name
-from h5dat_lib.errors import FormatError
-from h5dat_lib.format import attribute, open_readonly, table_attributes
+from h5dat_lib.chunked import Rows, fault, row_numbers
+from h5dat_lib.columns import FRAMES, Array, PairType, column_name
+from h5dat_lib.errors import FormatError, unknown
+from h5dat_lib.format import attribute, table_attributes
+from h5dat_lib.handle import CACHE_BYTES, Handle
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS, sample_key
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
 
@@ -61,13 +68,57 @@ class Reject:
     reason: str
 
 
-class File:
-    """An H5DAT file, opened for reading; a context manager. Tables are found by class name."""
+class ClassName(str):
+    """The name of a class; ``rows`` and ``columns`` say what it has."""
 
-    def __init__(self, path: Path, *, trusted: bool = False) -> None:
-        self.path = path
-        self.hdf5 = open_readonly(path, trusted)
-        """The h5py file underneath."""
+    _file: File
+
+    def __new__(cls, name: str, file: File) -> ClassName:
+        made = super().__new__(cls, name)
+        made._file = file
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the class has."""
+        return len(self._file[self])
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of its columns."""
+        return self._file[self].columns
+
+
+class File:
+    """An H5DAT file, opened for reading; a context manager. Tables are found by class name.
+
+    Any number of threads may read from it. After a fork a child opens it anew by itself; pickled, as for a process that is
+    spawned, it is opened again by its path. Its tables and columns likewise.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._tables: dict[str, _Contents] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return File, (self._handle,)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._handle.closed else ", ".join(f"{name} ({len(self[name]):,} rows)" for name in self.classes)
+        return f"<{self.path}: {state or 'no classes'}>"
+
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self._handle.path
+
+    @property
+    def hdf5(self) -> h5py.File:
+        """The h5py file underneath, as it is open in this process."""
+        return self._handle.hdf5
 
     def __enter__(self) -> File:
         return self
@@ -77,15 +128,33 @@ class File:
 
     def close(self) -> None:
         """Closes the file; columns can no longer be read."""
-        self.hdf5.close()
+        self._handle.close()
+
+    def refresh(self) -> None:
+        """Opens the file as it is now, with what a run has committed since. Tables show it; columns are to be taken from them anew.
+
+        Raises FormatError when another file has taken its place.
+        """
+        self._handle = self._handle.reopened()
+        self._tables = {}
+        self.__dict__.pop("classes", None)
 
     @cached_property
-    def classes(self) -> list[str]:
-        """Names of the classes, each a table; with the names of the groups that it lies in, `train/images`."""
+    def classes(self) -> tuple[ClassName, ...]:
+        """Names of the classes, each a table; with the groups that it lies in, `train/images`. A file of another make has none."""
+        if not self._handle.is_ours:
+            return ()
         try:
-            return list(_classes(self.hdf5))
+            return tuple(ClassName(name, self) for name in _classes(self.hdf5))
         except (KeyError, OSError, RuntimeError) as exc:  # h5py raises any of them, according to what is damaged
             raise FormatError(f"{self.path}: found damaged groups ({exc}), expected tables; make the file anew") from exc
+
+    def _check_ours(self) -> None:
+        if not self._handle.is_ours:
+            raise FormatError(
+                f"{self.path}: found an HDF5 file without H5DAT's mark, expected an H5DAT file with tables; "
+                "look through it with groups(), datasets(), attrs() and find(), or open it with h5py"
+            )
 
     @property
     def tables(self) -> list[str]:
@@ -94,6 +163,8 @@ class File:
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a class, or lineage table. Raises FormatError when that cannot be read."""
+        if not self._handle.is_ours:
+            return False
         try:
             return name in self.hdf5 and attribute(self.hdf5[name], "columns") is not None
         except (KeyError, RuntimeError) as exc:  # h5py raises either, of an object that cannot be opened
@@ -101,12 +172,20 @@ class File:
 
     def __getitem__(self, name: str) -> Table:
         """The table of a class, or a lineage table such as ``lineage/members``. Raises KeyError when there is none."""
-        if name not in self:
-            raise KeyError(f"{self.path}: no class {name!r}; it has {', '.join(self.classes) or 'none'}")
+        self._check_ours()
+        self._contents(name)
         return Table(self, name)
+
+    def _contents(self, name: str) -> _Contents:
+        if name not in self._tables:
+            if name not in self:
+                raise unknown(f"{self.path}: no class", name, self.classes)
+            self._tables[name] = _Contents(self, name)
+        return self._tables[name]
 
     def rejects(self) -> Iterator[Reject]:
         """Every member that was not converted, in archive order; without those that have come in since, by a retry."""
+        self._check_ours()
         if REJECTS not in self:
             return
         table = self[REJECTS]
@@ -120,6 +199,7 @@ class File:
 
     def describe(self) -> dict[str, Any]:
         """What the file holds, as plain values: its tables with their columns, sources, runs, counts; sizes in bytes on disk."""
+        self._check_ours()
         return {
             "path": str(self.path),
             "bytes": self.path.stat().st_size,
@@ -130,6 +210,15 @@ class File:
             "members": len(self[MEMBERS]) if MEMBERS in self else 0,
             "rejects": int(np.count_nonzero(~self[REJECTS]["resolved"][:])) if REJECTS in self else 0,
         }
+
+    def _members_of(self, path: str) -> list[int]:
+        """Rows of the members of a path, in order."""
+        if MEMBERS not in self:
+            return []
+        paths, found = self[MEMBERS]["path"], []
+        for first in range(0, len(paths), _STEP):
+            found += [first + at for at, other in enumerate(paths[first : first + _STEP]) if other == path]
+        return found
 
     def runs(self) -> list[dict[str, Any]]:
         """What is recorded of each run, oldest first."""
@@ -156,46 +245,129 @@ def _classes(file: h5py.File) -> Iterator[str]:
                 groups.append((f"{folder}{name}/", item))
 
 
+class _Contents:
+    """What has been read of a table since the file was opened: its rows, and the columns that have been asked for."""
+
+    def __init__(self, file: File, name: str) -> None:
+        group = file.hdf5[name]
+        self.rows, links = table_attributes(group)
+        self.links = {column_name(link): link for link in links if not link.startswith("_")}
+        self.columns: dict[str, Column] = {}
+
+
 class Table:
     """The rows of a class. Columns are found by name, as items, or as attributes where the name allows it."""
 
     def __init__(self, file: File, name: str) -> None:
         self.class_name = name
         self._file = file
-        self._group: h5py.Group = file.hdf5[name]
-        self._rows, links = table_attributes(self._group)
-        self._links = {column_name(link): link for link in links if not link.startswith("_")}
-        self._columns: dict[str, Column] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.getitem, (self._file, str(self.class_name))
+
+    def __repr__(self) -> str:
+        return f"<{self._file.path}, {self.class_name}: {len(self):,} rows of {', '.join(self.columns)}>"
+
+    @property
+    def _contents(self) -> _Contents:
+        return self._file._contents(self.class_name)
+
+    @property
+    def _group(self) -> h5py.Group:
+        return self._file.hdf5[self.class_name]
 
     def __len__(self) -> int:
-        return self._rows
+        return self._contents.rows
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return list(self._links)
+        return list(self._contents.links)
 
-    def __getitem__(self, column: str) -> Column:
-        """A column by name. Raises KeyError when there is none."""
-        if column not in self._columns:
-            if column not in self._links:
-                raise KeyError(f"{self._file.path}: {self.class_name} has no column {column!r}; it has {', '.join(self._links)}")
-            if self._links[column] not in self._group:
-                raise fault(self._group, f"no column {column!r}", "one, as its attribute `columns` says")
-            self._columns[column] = open_column(self._group[self._links[column]], self._group)
-        return self._columns[column]
+    def __getitem__(self, which: Any) -> Any:
+        """A column by its name. A row, by its number or the path of its member, as a dictionary; the rows of a slice, a list, or a member
+        that has several, as a dictionary of what `rows` gives.
+
+        Raises KeyError when there is neither a column nor a member of that name, IndexError when there is no such row.
+        """
+        if not isinstance(which, str):
+            return self.rows(which) if isinstance(which, slice | list | np.ndarray) else self._row(which)
+        if which in self._contents.links:
+            return self._column(which)
+        found = self.rows_of(which)
+        if not len(found):
+            raise unknown(f"{self._file.path}: {self.class_name} has no column or member", which, self.columns)
+        return self._row(int(found[0])) if len(found) == 1 else self.rows(found)
 
     def __getattr__(self, column: str) -> Column:
         if column.startswith("_"):
             raise AttributeError(column)
         try:
-            return self[column]
+            return self._column(column)
         except KeyError as exc:
-            raise AttributeError(exc.args[0]) from exc
+            raise AttributeError(str(exc)) from exc
+
+    def _column(self, name: str) -> Column:
+        contents = self._contents
+        if name not in contents.columns:
+            if name not in contents.links:
+                raise unknown(f"{self._file.path}: {self.class_name} has no column", name, self.columns)
+            group, link = self._group, contents.links[name]
+            if link not in group:
+                raise fault(group, f"no column {name!r}", "one, as its attribute `columns` says")
+            column = open_column(group[link], group, self._file._handle)
+            column.belongs_to(self, name)
+            contents.columns[name] = column
+        return contents.columns[name]
+
+    def _row(self, row: int) -> dict[str, Any]:
+        row = checked_row(int(row), len(self))
+        return {name: self._column(name)[row] for name in self.columns}
+
+    def rows(self, rows: Any, columns: Sequence[str] | None = None) -> dict[str, Any]:
+        """Several rows, column by column, each as `Column.rows` gives it; of all columns, or of those that are named.
+
+        ``rows`` are numbers, booleans (one a row) or a slice. Raises KeyError for a column, IndexError for a row that is not there.
+        """
+        numbers = row_numbers(rows, len(self))
+        return {name: self._column(name).rows(numbers) for name in (self.columns if columns is None else columns)}
+
+    def batches(self, batches: Iterable[Any], columns: Sequence[str] | None = None, ahead: int = 1) -> Iterator[dict[str, Any]]:
+        """What `rows` gives for each of ``batches`` in turn. While one is used, up to ``ahead`` further ones are read by another thread."""
+        if not ahead:
+            yield from (self.rows(rows, columns) for rows in batches)
+            return
+        with ThreadPoolExecutor(1, "h5dat-ahead") as reading:
+            waiting: deque[Future[dict[str, Any]]] = deque()
+            try:
+                for rows in batches:
+                    waiting.append(reading.submit(self.rows, rows, columns))
+                    if len(waiting) > ahead:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                reading.shutdown(cancel_futures=True)
+
+    def rows_of(self, member: str) -> Array:
+        """Numbers (n,) int64 of the rows that came from members of this path, in order; a document or table may give many, or none."""
+        numbers = self._rows_column("_member")
+        found = [np.arange(bisect_left(numbers, at), bisect_left(numbers, at + 1)) for at in self._file._members_of(member)]
+        return np.concatenate(found) if found else np.empty(0, "i8")
+
+    def named(self, row: int) -> str:
+        """A row for a message: its number, and its member where it is known."""
+        try:
+            return f"{self.class_name}[{row}] ({self.origin(row).member})"
+        except (LookupError, FormatError):  # a table without members, or damaged there, too
+            return f"{self.class_name}[{row}]"
+
+    def _rows_column(self, link: str) -> Rows:
+        return Rows(self._group[link], self._file._handle)
 
     def describe(self) -> dict[str, Any]:
         """name, rows, key/value pairs, bytes on disk, and each column with layout, shape of a value (None: varies), dtype and bytes."""
-        columns = [{"name": name, **self[name].describe()} for name in self.columns]
+        columns = [{"name": name, **self._column(name).describe()} for name in self.columns]
         pairs = [self._file[f"{self.class_name}/{part}"].describe() for part in ("_pairs", "_keys") if part in self._group]
         return {
             "name": self.class_name,
@@ -209,8 +381,8 @@ class Table:
         """Where a row came from. Raises IndexError when there is no such row."""
         hdf5 = self._file
         members = hdf5[MEMBERS]
-        number = int(Rows(self._group["_member"])[checked_row(row, len(self))])
-        member = {name: members[name][number] for name in members.columns}
+        number = int(self._rows_column("_member")[checked_row(row, len(self))])
+        member = members[number]
         return Origin(
             archive=hdf5[ARCHIVES]["uri"][int(member["archive"])],
             member=member["path"],
@@ -229,7 +401,7 @@ class Table:
         if "_pairs" not in self._group:
             return []
         pairs, keys = Table(self._file, f"{self.class_name}/_pairs"), Table(self._file, f"{self.class_name}/_keys")
-        rows, row = Rows(self._group["_pairs/row"]), checked_row(row, len(self))
+        rows, row = self._rows_column("_pairs/row"), checked_row(row, len(self))
         found = slice(bisect_left(rows, row), bisect_left(rows, row + 1))
         names = {int(code): keys["key"][int(code)] for code in np.unique(pairs["key"][found])}
         return [
@@ -239,15 +411,30 @@ class Table:
 
     def rows_as_dicts(self) -> list[dict[str, Any]]:
         """All rows as dictionaries; for small tables."""
-        columns = {name: self[name][:] for name in self.columns}
+        columns = {name: self._column(name)[:] for name in self.columns}
         return [{name: python_value(values[row]) for name, values in columns.items()} for row in range(len(self))]
 
 
-def open(path: str | Path, *, trusted: bool = False) -> File:
-    """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is not H5DAT's.
+def open(path: str | Path, *, trusted: bool = False, cache_bytes: int = CACHE_BYTES, threads: int | None = None) -> File:
+    """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is no HDF5 or of a newer layout.
 
     A file may come from anybody: one that would make HDF5 open other files or load code (external links, external storage, virtual
     datasets, filters other than deflate), or that claims more values than it can hold, is refused with FormatError.
-    ``trusted`` leaves that out, for a file that its owner has added such things to.
+    ``trusted`` leaves that out, for a file that its owner has added such things to. An HDF5 file of another make can be looked
+    through (`File.groups`, `datasets`, `attrs`, `find`); it has no tables.
+
+    ``cache_bytes`` bounds the inflated chunks that are kept. ``threads`` read at most at a time; by default up to four, as there are
+    cores, and one in a worker process.
     """
-    return File(Path(path), trusted=trusted)
+    return File(Handle(Path(path), trusted, cache_bytes, threads))
+
+
+def open_tables(path: str | Path) -> File:
+    """The same for a file that must be H5DAT's. Raises FormatError also when it is not."""
+    file = open(path)
+    try:
+        file._check_ours()
+    except FormatError:
+        file.close()
+        raise
+    return file

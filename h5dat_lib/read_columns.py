@@ -2,44 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+import operator
+from collections.abc import Callable, Iterable, Sequence, Sized
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
-from h5dat_lib.chunked import Rows, fault
+from h5dat_lib.chunked import Reader, Rows, checked_out, fault, no_row, row_numbers
 from h5dat_lib.columns import Array
+from h5dat_lib.errors import FormatError
 from h5dat_lib.format import attribute
 
 
-class Column(Protocol):
-    """Values of one column."""
+class Home(Protocol):
+    """The table that a column is of; it can be pickled, and names a row for a message."""
+
+    def __getitem__(self, name: str) -> Any: ...
+
+    def named(self, row: int) -> str: ...
+
+
+class Column:
+    """Values of one column. A number gives the value of a row, a slice or a list those of several, as `rows` does."""
 
     layout: str
 
-    def __len__(self) -> int: ...
+    def __init__(self) -> None:
+        self._home: tuple[Home, str] | None = None
 
-    def __getitem__(self, rows: Any) -> Any: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, rows: Any) -> Any:
+        try:
+            if isinstance(rows, slice):
+                return self._slice(rows)
+            if isinstance(rows, list | np.ndarray):
+                return self._take(row_numbers(rows, len(self)))
+            return self._one(checked_row(int(rows), len(self)))
+        except FormatError as exc:
+            raise self._located(exc, rows) from exc
+
+    def rows(self, rows: Any, out: Array | None = None) -> Any:
+        """Values of several rows, in the order asked for; read chunk by chunk, each chunk once, by several threads where that pays.
+
+        ``rows`` are numbers (from the end when negative), booleans (one a row) or a slice. Columns of numbers, dates and dense pictures
+        give an array (n, ...), masked where values may be missing; all others a list of n values. ``out``, (n, ...) of their shape
+        and dtype, takes arrays and pictures, also from ragged and encoded columns when all have that shape; it is what is returned.
+
+        Raises IndexError for a row that is not there, ValueError when ``out`` does not fit, FormatError, which names the row, for damage.
+        """
+        try:
+            return self._take(row_numbers(rows, len(self)), out)
+        except FormatError as exc:
+            raise self._located(exc, rows) from exc
 
     def describe(self) -> dict[str, Any]:
         """layout, shape of one value (None where it varies), dtype, and bytes on disk."""
-        ...
+        raise NotImplementedError
+
+    def belongs_to(self, home: Home, name: str) -> None:
+        """Says which column of which table it is, for messages and to be pickled."""
+        self._home = home, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._home is None:
+            raise TypeError(f"a part of a column cannot be pickled: {self.layout}")
+        return operator.getitem, self._home
+
+    def _one(self, row: int) -> Any:
+        raise NotImplementedError
+
+    def _slice(self, rows: slice) -> Any:
+        return self._take(row_numbers(rows, len(self)))
+
+    def _take(self, rows: Array, out: Array | None = None) -> Any:
+        raise NotImplementedError
+
+    def _located(self, exc: FormatError, rows: Any) -> FormatError:
+        """The error with the first row that has it, and its member."""
+        if self._home is None:
+            return exc
+        several = isinstance(rows, slice | list | np.ndarray)
+        numbers = row_numbers(rows, len(self)) if several else np.array([checked_row(int(rows), len(self))])
+        while len(numbers) > 1:
+            half = len(numbers) // 2
+            numbers = numbers[:half] if self._is_faulty(numbers[:half]) else numbers[half:]
+        if not len(numbers) or not self._is_faulty(numbers):  # only several rows together are wrong
+            return exc
+        home, _ = self._home
+        return FormatError(f"{exc}; needed for {home.named(int(numbers[0]))}")
+
+    def _is_faulty(self, rows: Array) -> bool:
+        try:
+            self._take(rows)
+        except FormatError:
+            return True
+        return False
 
 
-class _Dataset:
+class _Dataset(Column):
     """What plain and dense columns share: one dataset, a row a value."""
 
-    def __init__(self, item: h5py.Dataset, layout: str) -> None:
+    def __init__(self, item: h5py.Dataset, layout: str, reader: Reader | None = None) -> None:
+        super().__init__()
         self.layout = layout
-        self._values = Rows(item)
+        self._values = Rows(item, reader)
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def __getitem__(self, rows: Any) -> Any:
-        return self._values[_normal(rows, len(self))]
+    def _one(self, row: int) -> Any:
+        return self._values[row]
+
+    def _slice(self, rows: slice) -> Any:
+        return self._values[rows]
+
+    def _take(self, rows: Array, out: Array | None = None) -> Any:
+        return self._values.take(rows, out)
 
     def describe(self) -> dict[str, Any]:
         values = self._values
@@ -49,13 +132,21 @@ class _Dataset:
 class Plain(_Dataset):
     """Numbers, booleans and dates as numpy values, fixed-length strings as str."""
 
-    def __init__(self, item: h5py.Dataset, layout: str) -> None:
-        super().__init__(item, layout)
+    def __init__(self, item: h5py.Dataset, layout: str, reader: Reader | None = None) -> None:
+        super().__init__(item, layout, reader)
         self._is_text = self._values.dtype.kind == "S"
         self._date = _date_type(item)
 
-    def __getitem__(self, rows: Any) -> Any:
-        values = super().__getitem__(rows)
+    def _one(self, row: int) -> Any:
+        return self._typed(super()._one(row))
+
+    def _slice(self, rows: slice) -> Any:
+        return self._typed(super()._slice(rows))
+
+    def _take(self, rows: Array, out: Array | None = None) -> Any:
+        return self._typed(super()._take(rows, out if out is None or not self._date else out.view("<i8")))
+
+    def _typed(self, values: Any) -> Any:
         if self._date:
             return values.view(self._date)
         if not self._is_text:
@@ -84,52 +175,70 @@ _UNITS = ("D", "s", "ms", "us", "ns")
 """What a date counts, from 1970-01-01, by numpy's names."""
 
 
-class Categorical:
+class Categorical(Column):
     """Strings of which few are distinct: a str, or None where there is none; several as a list. ``codes`` are numbers of `categories`."""
 
     layout = "categorical"
 
-    def __init__(self, item: h5py.Group, layout: str) -> None:
-        self.codes = _part(item, "codes")
+    def __init__(self, item: h5py.Group, layout: str, reader: Reader | None = None) -> None:
+        super().__init__()
+        self.codes = _part(item, "codes", reader)
         """(rows,) int32, -1 where there is no value."""
-        self.categories: list[str] = open_column(_item(item, "categories"), None)[:]
+        self.categories: list[str] = open_column(_item(item, "categories"), None, reader)[:]
         """The distinct strings, in the order of their codes."""
+        self._names: list[str | None] = [*self.categories, None]
         self._item = item
         self._bytes = sum(Rows(part).stored for part in item.values() if isinstance(part, h5py.Dataset))
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows: Any) -> Any:
-        codes = self.codes[_normal(rows, len(self))]
+    def _one(self, row: int) -> str | None:
+        return self._named(self.codes[row : row + 1])[0]
+
+    def _slice(self, rows: slice) -> list[str | None]:
+        return self._named(self.codes[rows])
+
+    def _take(self, rows: Array, out: Array | None = None) -> list[str | None]:
+        _no_out(self, out)
+        return self._named(self.codes.take(rows))
+
+    def _named(self, codes: Array) -> list[str | None]:
         if np.min(codes, initial=0) < -1 or np.max(codes, initial=-1) >= len(self.categories):
             raise fault(self._item, f"codes {np.min(codes)} to {np.max(codes)}", f"-1 to {len(self.categories) - 1}")
-        names: list[str | None] = [*self.categories, None]
-        return names[int(codes)] if np.ndim(codes) == 0 else [names[code] for code in codes.tolist()]
+        return [self._names[code] for code in codes.tolist()]
 
     def describe(self) -> dict[str, Any]:
         return {"layout": self.layout, "shape": (), "dtype": f"{len(self.categories)} categories", "bytes": self._bytes}
 
 
-class Nullable:
+class Nullable(Column):
     """A column in which values are missing: None for one row; a masked array, or a list with None for strings."""
 
     layout = "nullable"
 
-    def __init__(self, item: h5py.Group, layout: str) -> None:
-        self._mask = _part(item, "mask")
-        self._values = Plain(_item(item, "values"), "plain")
+    def __init__(self, item: h5py.Group, layout: str, reader: Reader | None = None) -> None:
+        super().__init__()
+        self._mask = _part(item, "mask", reader)
+        self._values = Plain(_item(item, "values"), "plain", reader)
         _check_rows(item, len(self._mask), self._values)
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def __getitem__(self, rows: Any) -> Any:
-        values, mask = self._values[rows], self._mask[_normal(rows, len(self))]
-        if np.ndim(mask) == 0:
-            return None if mask else values
+    def _one(self, row: int) -> Any:
+        return None if self._mask[row] else self._values[row]
+
+    def _slice(self, rows: slice) -> Any:
+        return self._masked(self._values[rows], self._mask[rows])
+
+    def _take(self, rows: Array, out: Array | None = None) -> Any:
+        return self._masked(self._values.rows(rows, out), self._mask.take(rows))
+
+    @staticmethod
+    def _masked(values: Any, mask: Array) -> Any:
         if isinstance(values, list):
-            return [None if gone else value for value, gone in zip(values, mask, strict=True)]
+            return [None if gone else value for value, gone in zip(values, mask.tolist(), strict=True)]
         return np.ma.MaskedArray(values, mask)
 
     def describe(self) -> dict[str, Any]:
@@ -137,44 +246,60 @@ class Nullable:
         return values | {"layout": self.layout, "bytes": values["bytes"] + self._mask.stored}
 
 
-class _Ranges:
+class _Ranges(Column):
     """What columns of bytes share: values one after the other, and where each row's start and how long they are."""
 
-    def __init__(self, item: h5py.Group, layout: str) -> None:
+    def __init__(self, item: h5py.Group, layout: str, reader: Reader | None = None) -> None:
+        super().__init__()
         self.layout = layout
         self._item = item
-        self._values = _part(item, "values")
-        self._offset = _part(item, "offset")
-        self._length = _part(item, "length")
-        self._mask = _part(item, "mask") if "mask" in item else None
+        self._reader = reader
+        self._values = _part(item, "values", reader)
+        self._offset = _part(item, "offset", reader)
+        self._length = _part(item, "length", reader)
+        self._mask = _part(item, "mask", reader) if "mask" in item else None
         _check_rows(item, len(self._offset), self._length, *(() if self._mask is None else (self._mask,)))
 
     def __len__(self) -> int:
         return len(self._offset)
 
-    def __getitem__(self, rows: Any) -> Any:
-        rows = _normal(rows, len(self))
-        if isinstance(rows, int):
-            return self._present(rows, int(self._offset[rows]), int(self._length[rows]))
-        numbers = np.arange(len(self))[rows].tolist()
-        offsets, lengths = self._offset[rows].tolist(), self._length[rows].tolist()
-        if isinstance(rows, slice) and sum(lengths) > len(self._values):
-            raise fault(self._item, f"{sum(lengths)} bytes of {len(numbers)} rows", f"at most {len(self._values)}")
-        return [self._present(row, at, size) for row, at, size in zip(numbers, offsets, lengths, strict=True)]
-
-    def _present(self, row: int, at: int, size: int) -> Any:
-        """A row's value; None where it is missing."""
+    def _one(self, row: int) -> Any:
         if self._mask is not None and self._mask[row]:
             return None
-        return self._value(row, self._bytes(at, size))
+        return self._value(row, *self._checked(int(self._offset[row]), int(self._length[row])))
 
-    def _bytes(self, at: int, size: int) -> Array:
+    def _slice(self, rows: slice) -> Any:
+        size = sum(self._length[rows].tolist())
+        if size > len(self._values):
+            raise fault(self._item, f"{size} bytes of neighbouring rows", f"at most {len(self._values)}")
+        return super()._slice(rows)
+
+    def _take(self, rows: Array, out: Array | None = None) -> Any:
+        offsets, lengths = self._offset.take(rows).tolist(), self._length.take(rows).tolist()
+        present = [True] * len(rows) if self._mask is None else (~self._mask.take(rows)).tolist()
+        found: list[Any] = [None] * len(rows)
+        tasks = sorted(zip(offsets, lengths, rows.tolist(), range(len(rows)), strict=True))
+        self._each(partial(self._put, found), [task for task in tasks if present[task[3]]])
+        return found if out is None else _filled(out, found)
+
+    def _put(self, found: list[Any], task: tuple[int, int, int, int]) -> None:
+        offset, length, row, place = task
+        found[place] = self._value(row, *self._checked(offset, length))
+
+    def _each(self, do: Callable[[Any], None], tasks: Sequence[Any]) -> None:
+        for task in tasks:
+            do(task)
+
+    def _checked(self, at: int, size: int) -> tuple[int, int]:
         if at + size > len(self._values):
             raise fault(self._item, f"a row of bytes {at} to {at + size}", f"it within {len(self._values)}")
-        values: Array = self._values[at : at + size]
-        return values
+        return at, size
 
-    def _value(self, row: int, data: Array) -> Any:
+    def _bytes(self, row: int) -> bytes:
+        """The bytes of a row, whether it has a value or not."""
+        return self._values.span(*self._checked(int(self._offset[row]), int(self._length[row])))
+
+    def _value(self, row: int, at: int, size: int) -> Any:
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
@@ -188,16 +313,15 @@ class _Ranges:
 class Text(_Ranges):
     """UTF-8 text as str; None where a value is missing."""
 
-    def _value(self, row: int, data: Array) -> str:
-        return self._decoded(data.tobytes(), [(0, len(data))])[0]
+    def _value(self, row: int, at: int, size: int) -> str:
+        return self._decoded(self._values.span(at, size), [(0, size)])[0]
 
-    def __getitem__(self, rows: Any) -> Any:
-        rows = _normal(rows, len(self))
-        if not isinstance(rows, slice) or self._mask is not None or (rows.step or 1) < 0:
-            return super().__getitem__(rows)
-        return self._slice(rows)
+    def _slice(self, rows: slice) -> Any:
+        if self._mask is not None or (rows.step or 1) < 0:
+            return super()._slice(rows)
+        return self._neighbours(rows)
 
-    def _slice(self, rows: slice) -> list[str]:
+    def _neighbours(self, rows: slice) -> list[str]:
         """Rows by few reads: their bytes lie in row order. What lies between them, up to a chunk for each batch, is left out."""
         offsets, lengths = self._offset[rows], self._length[rows]
         ends, most = offsets + lengths, len(self._values)
@@ -207,7 +331,8 @@ class Text(_Ranges):
             return []
         gaps = (np.flatnonzero(offsets[1:] != ends[:-1]) + 1).tolist()
         runs = pairwise((0, *gaps, len(ends)))
-        data = b"".join(self._bytes(int(offsets[a]), int(ends[b - 1] - offsets[a])).tobytes() for a, b in runs)
+        places = (self._checked(int(offsets[a]), int(ends[b - 1] - offsets[a])) for a, b in runs)
+        data = b"".join(self._values[at : at + size].tobytes() for at, size in places)
         return self._decoded(data, pairwise([0, *np.cumsum(lengths).tolist()]))
 
     def _decoded(self, data: bytes, places: Iterable[tuple[int, int]]) -> list[str]:
@@ -220,8 +345,8 @@ class Text(_Ranges):
 class Raw(_Ranges):
     """Bytes as they were; None where a value is missing."""
 
-    def _value(self, row: int, data: Array) -> bytes:
-        return data.tobytes()
+    def _value(self, row: int, at: int, size: int) -> bytes:
+        return self._values.span(at, size)
 
     def _dtype(self) -> str:
         return "bytes"
@@ -230,14 +355,15 @@ class Raw(_Ranges):
 class Ragged(_Ranges):
     """Arrays of any shape, such as (height, width, channels) or (samples, channels), of the row's own dtype; None where one is missing."""
 
-    def __init__(self, item: h5py.Group, layout: str) -> None:
-        super().__init__(item, layout)
-        self._shape = _part(item, "shape")
-        self._kind = _part(item, "dtype")
+    def __init__(self, item: h5py.Group, layout: str, reader: Reader | None = None) -> None:
+        super().__init__(item, layout, reader)
+        self._shape = _part(item, "shape", reader)
+        self._kind = _part(item, "dtype", reader)
         _check_rows(item, len(self), self._shape, self._kind)
 
-    def _value(self, row: int, data: Array) -> Array:
+    def _value(self, row: int, at: int, size: int) -> Array:
         kind, shape = self._type(self._kind[row]), self._shape[row].tolist()
+        data = self._values[at : at + size]
         try:
             pixels: Array = data.view(kind).reshape(shape)
         except (TypeError, ValueError) as exc:
@@ -257,31 +383,55 @@ class Ragged(_Ranges):
 class Encoded(_Ranges):
     """Files kept as they were; a row is decoded when it is read, as the configuration of the run asked for."""
 
-    def __init__(self, item: h5py.Group, layout: str, table: h5py.Group) -> None:
-        super().__init__(item, layout)
+    def __init__(self, item: h5py.Group, layout: str, table: h5py.Group, reader: Reader | None = None) -> None:
+        super().__init__(item, layout, reader)
         self._how = {name: attribute(table, name) for name in ("color", "resize", "profile", "damaged", "vector_size")}
 
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
-        row = checked_row(row, len(self))
-        return self._bytes(int(self._offset[row]), int(self._length[row])).tobytes()
+        return self._bytes(checked_row(row, len(self)))
 
-    def _value(self, row: int, data: Array) -> Array:
+    @cached_property
+    def _options(self) -> Any:
         # Imported here because listing a file must not pay for loading decoders and settings.
-        from h5dat_lib.convert.image import decode, from_attributes
+        from h5dat_lib.convert.image import from_attributes
 
         try:
-            options = from_attributes(self._how)
+            return from_attributes(self._how)
         except (TypeError, ValueError) as exc:
             found = ", ".join(f"{name} {value!r}" for name, value in self._how.items())
             raise fault(self._item, f"{found} of its table", "those of a configuration") from exc
-        return decode(data.tobytes(), options)
+
+    def _value(self, row: int, at: int, size: int) -> Array:
+        from h5dat_lib.convert.image import decode
+        from h5dat_lib.errors import MemberError
+
+        try:
+            return decode(self._values.span(at, size), self._options)
+        except MemberError as exc:
+            raise fault(self._item, f"a picture that cannot be decoded ({exc})", "a member's file as it was") from exc
 
     def _dtype(self) -> str:
         return "file"
 
 
-def open_column(item: Any, table: h5py.Group | None) -> Column:
+def _no_out(column: Column, out: Array | None) -> None:
+    if out is not None:
+        raise ValueError(f"a column of layout {column.layout} gives a list, expected no out")
+
+
+def _filled(out: Array, values: list[Any]) -> Array:
+    """Arrays of one shape as one array."""
+    if len(out) != len(values):
+        raise ValueError(f"found out of {len(out)} rows, expected {len(values)}")
+    for number, value in enumerate(values):
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"found {type(value).__name__} as value {number}, expected arrays for out")
+        checked_out(out[number], value.shape, value.dtype)[...] = value
+    return out
+
+
+def open_column(item: Any, table: h5py.Group | None, reader: Reader | None = None) -> Column:
     """The column of a table behind a dataset or a group; None for a part of a column, which has rows of its own.
 
     Raises FormatError when it is not as docs/format.md has its layout, or has other rows than its table.
@@ -290,13 +440,13 @@ def open_column(item: Any, table: h5py.Group | None) -> Column:
     if not isinstance(layout, str) or layout not in (*_READERS, "encoded"):
         raise fault(item, f"layout {layout!r}", "one of " + ", ".join((*_READERS, "encoded")))
     if table is None:
-        return _READERS[layout](item, layout)
-    column = Encoded(item, layout, table) if layout == "encoded" else _READERS[layout](item, layout)
+        return _READERS[layout](item, layout, reader)
+    column = Encoded(item, layout, table, reader) if layout == "encoded" else _READERS[layout](item, layout, reader)
     _check_rows(item, int(attribute(table, "rows", len(column))), column)
     return column
 
 
-_READERS: dict[str, Callable[[Any, str], Column]] = {
+_READERS: dict[str, Callable[[Any, str, Reader | None], Column]] = {
     "plain": Plain,
     "nullable": Nullable,
     "categorical": Categorical,
@@ -319,9 +469,9 @@ _PARTS = {
 """Type and number of axes of the datasets that a column is made of."""
 
 
-def _part(column: Any, name: str) -> Rows:
+def _part(column: Any, name: str, reader: Reader | None) -> Rows:
     """One of the datasets that a column is made of."""
-    part, expected = Rows(_item(column, name)), _PARTS[name]
+    part, expected = Rows(_item(column, name), reader), _PARTS[name]
     if (part.dtype.str, len(part.shape)) != expected:
         raise fault(part.dataset, f"{part.dtype.str} of {len(part.shape)} axes", f"{expected[0]} of {expected[1]}")
     return part
@@ -343,12 +493,8 @@ def _check_rows(item: Any, rows: int, *parts: Sized) -> None:
 def checked_row(row: int, rows: int) -> int:
     """A row number counted from the start; raises IndexError when there is no such row."""
     if not -rows <= row < rows:
-        raise IndexError(f"row {row} of {rows}: expected {-rows} to {rows - 1}")
+        raise no_row(row, rows)
     return int(row) % rows
-
-
-def _normal(rows: Any, count: int) -> Any:
-    return rows if isinstance(rows, slice | list | np.ndarray) else checked_row(int(rows), count)
 
 
 def python_value(value: Any) -> Any:

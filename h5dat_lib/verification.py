@@ -20,7 +20,7 @@ from h5dat_lib.errors import FormatError
 from h5dat_lib.format import attribute
 from h5dat_lib.lineage import CHECKSUMS, LINEAGE
 from h5dat_lib.read import File
-from h5dat_lib.read import open as open_file
+from h5dat_lib.read import open_tables as open_file
 
 T = TypeVar("T")
 

@@ -284,7 +284,7 @@ def test_a_schema_without_a_match_makes_rejects(tmp_path: Path) -> None:
     h5dat_lib.ingest(archive, tmp_path / "out.h5", config(schema=rules))
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         [reject] = file.rejects()
-        assert file.classes == ["notes"] and reject.member == "b.json" and reject.stage == "plan"
+        assert file.classes == ("notes",) and reject.member == "b.json" and reject.stage == "plan"
 
 
 def test_a_wrong_setting_is_one_line_with_its_key(h5dat: Run, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_the_columns_that_no_label_can_bear_the_name_of_are_those_of_the_convert
     settings = config(unknown="bytes", image={"damaged": "tolerant", "frames": "all"})
     h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", settings)
     with h5dat_lib.open(tmp_path / "out.h5") as file:
-        assert file.classes == ["documents", "files", "images", "texts"]
+        assert file.classes == ("documents", "files", "images", "texts")
         taken = {name: set(text.split()) for name, text in _COLUMNS.items()}
         assert {name: set(file[name].columns) - taken[name] for name in file.classes} == {name: set() for name in file.classes}  # type: ignore[index]
 
@@ -295,7 +295,7 @@ def test_the_fashion_sample_labels_pictures_by_the_table_and_by_the_products(tmp
     report = h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", settings)
     assert not report.rejects and not report.unlabelled
     with h5dat_lib.open(tmp_path / "out.h5") as file:
-        assert file.classes == ["images", "styles", "tables"]
+        assert file.classes == ("images", "styles", "tables")
         names = ("gender", "masterCategory", "articleType", "season", "brand")
         assert list(zip(*(file["images"][name][:] for name in names), strict=True)) == [row[1:] for row in rows]
 

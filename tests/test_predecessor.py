@@ -141,7 +141,7 @@ def test_an_archive_is_ingested_with_its_files(tmp_path: Path, h5dat: Callable[.
     ran = h5dat("ingest", archive, "-o", output, "--direct", "--workers", 1, *files)
     assert ran.code == 0
     with h5dat_lib.open(output) as file:
-        assert file.classes == ["shop/images", "shop/records", "shop/records-tables"]
+        assert file.classes == ("shop/images", "shop/records", "shop/records-tables")
         assert sorted(reject.member for reject in file.rejects()) == ["shop/more.jsonl", "shop/readme.txt"]
         assert file["shop/records-tables"]["name"][:] == ["hat"]
     with h5py.File(output) as plain:

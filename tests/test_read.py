@@ -94,7 +94,7 @@ def test_arrays_that_are_missing_are_none(tmp_path: Path) -> None:
 
 def test_classes_and_errors_name_what_is_there(tmp_path: Path) -> None:
     with _opened(tmp_path, PICTURES) as file:
-        assert file.classes == ["images"]
+        assert file.classes == ("images",)
         with pytest.raises(KeyError, match="no class 'image'; it has images"):
             file["image"]
         with pytest.raises(IndexError, match="row 4 of 4"):
@@ -110,8 +110,13 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be opened as HDF5"):
         h5dat_lib.open(tmp_path / "text.h5")
     h5py.File(tmp_path / "foreign.h5", "w").close()
+    with h5dat_lib.open(tmp_path / "foreign.h5") as file:
+        assert file.classes == () and "x" not in file
+        for read in (lambda: file["x"], file.describe, lambda: list(file.rejects())):
+            with pytest.raises(FormatError, match="without H5DAT's mark"):
+                read()
     with pytest.raises(FormatError, match="without H5DAT's mark"):
-        h5dat_lib.open(tmp_path / "foreign.h5")
+        h5dat_lib.verify(tmp_path / "foreign.h5")
 
 
 def test_a_newer_layout_version_is_refused(tmp_path: Path) -> None:

@@ -261,8 +261,8 @@ def test_a_class_may_lie_in_groups_of_others(tmp_path: Path) -> None:
     h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), output, settings)
     h5dat_lib.ingest(make_zip(tmp_path / "b.zip", {"train/3.png": picture(width=9)}), output, settings)  # dense becomes ragged
     with h5dat_lib.open(output) as file:
-        assert file.classes == ["test/images", "train/images", "train/notes"]
-        assert [entry["name"] for entry in file.describe()["classes"]] == file.classes
+        assert file.classes == ("test/images", "train/images", "train/notes")
+        assert [entry["name"] for entry in file.describe()["classes"]] == list(file.classes)
         assert [file["train/images"].origin(row).member for row in range(3)] == ["train/1.png", "train/2.png", "train/3.png"]
         assert file["train/images"].pixels[2].shape == (6, 9, 3)
         assert file["train/notes"].pairs(0) == [("a.b", "1", "integer")]
