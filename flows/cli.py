@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.commands import storage
+from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Workers
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="The configuration: a file to start from, the effective one, its JSON Schema.")
 app.add_typer(config_app, name="config")
+for command in (storage.sync, storage.pull):
+    app.command()(command)
 
 _EXIT_CODES: dict[type[H5datError], int] = {
     InputError: 2,
@@ -37,25 +40,14 @@ _EXIT_CODES: dict[type[H5datError], int] = {
     Interrupted: 130,
 }
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A JSON configuration; `h5dat config init` prints one.")
-]
-SchemaFile = Annotated[Path | None, typer.Option("--schema", "-s", metavar="FILE", help="A JSON schema: which members are of which class.")]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HDF5 file; new archives are added to one that is there.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="An HDF5 file that h5dat made.")]
-Archives = Annotated[list[str], typer.Argument(metavar="ARCHIVE...", help="zip, tar, tar.gz/bz2/xz/zst, gz, folder or single file.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Processes that convert; one a core by default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Direct = Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-
 
 def main() -> None:
     """Runs the command line, and turns what the library raises into one line and an exit code."""
     try:
         app()
     except H5datError as exc:
-        typer.echo(f"h5dat: {exc}", err=True)
+        for line in (exc, *getattr(exc, "__notes__", ())):
+            typer.echo(f"h5dat: {line}", err=True)
         sys.exit(_EXIT_CODES.get(type(exc), 1))
     except KeyboardInterrupt:
         typer.echo("h5dat: interrupted", err=True)
@@ -99,7 +91,7 @@ def ingest(
 
 @app.command()
 def retry(
-    file: File,
+    file: OutputName,
     config: ConfigFile = None,
     workers: Workers = None,
     direct: Direct = False,

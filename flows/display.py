@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
+    from h5dat_lib.sync import Synced
     from h5dat_lib.verification import Verified
 
 _LOG_SECONDS = 30
@@ -95,15 +96,17 @@ def show_report(report: Report, nothing: str = "") -> None:
 
     if not report.batches:
         print(f"{report.output}: {nothing or f'nothing to do, all {report.skipped:,} members are in already'}")
+        _show_synced(report)
         _show_damage(report)
         return
-    with open_file(report.output) as file:
+    with open_file(report.path) as file:
         _print_classes(file.describe())
     rate = report.bytes / max(report.seconds, 1e-3) / 1e6
     print(
         f"{report.output}: {report.members:,} members -> {report.rows:,} rows, {report.rejects:,} rejects, "
         f"{_size(report.bytes)} in {report.seconds:.1f} s ({report.members / max(report.seconds, 1e-3):,.0f} members/s, {rate:,.1f} MB/s)"
     )
+    _show_synced(report)
     if report.duplicates:
         print(f"{report.duplicates:,} members have the same bytes as members of other archives that came in before")
     if report.skipped:
@@ -121,9 +124,25 @@ def _show_labels(remarks: Sequence[str]) -> None:
         print(f"labels: {escaped(remark)}", file=sys.stderr)
 
 
+def _show_synced(report: Report) -> None:
+    if report.synced:
+        print(f"{report.output}: {synced_in_words(report.synced)}; working copy {report.path}")
+
+
 def _show_damage(report: Report) -> None:
     for damage in report.damaged:
         print(f"damaged: {escaped(damage)}", file=sys.stderr)
+
+
+def synced_in_words(took: Synced) -> str:
+    """What syncing has taken, and what the store cannot do."""
+    moved = [
+        f"{_size(count)} {how}"
+        for count, how in ((took.sent, "sent"), (took.copied, "copied in the store"), (took.received, "received"))
+        if count
+    ]
+    line = f"{', '.join(moved) or 'nothing to do'} ({took.requests:,} requests, {took.seconds:.1f} s)"
+    return "; ".join((line, *(f"the store does without {what}" for what in took.without)))
 
 
 def show_plan(summary: PlanSummary) -> None:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from h5dat_lib.home import home
 
-def home() -> Path:
-    """The folder of what outlives a run: ``$H5DAT_HOME``, or ``h5dat`` where the platform keeps a user's data."""
-    if chosen := os.environ.get("H5DAT_HOME"):
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "h5dat"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "h5dat"
+__all__ = ["home", "locked", "prefect_home", "write"]
 
 
 def prefect_home() -> Path:

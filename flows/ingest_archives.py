@@ -28,6 +28,7 @@ from h5dat_lib.errors import Interrupted
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged
+from h5dat_lib.sync import is_in_s3
 from h5dat_lib.workers import Convert, Pending, StartWorker, Workers, leave_to_workers
 from tasks.artifacts import ProgressArtifact, publish_result
 from tasks.batches import commit_batches, convert_batch
@@ -46,7 +47,7 @@ def run_prepared(run: Ingest, observe: Observe) -> Report:
     token = _prepared.set((run, observe))
     try:
         # A prepared ingest runs once; only a flow run that prepares its own can be retried.
-        state = ingest_archives.with_options(retries=0)(run.uris, str(run.output), run.config, return_state=True)
+        state = ingest_archives.with_options(retries=0)(run.uris, run.output, run.config, return_state=True)
     finally:
         _prepared.reset(token)
     if state.is_cancelled():
@@ -155,7 +156,8 @@ def _one_writer(run: Ingest) -> Iterator[None]:
 
     A run that was killed on this machine, whose lock we took over, would keep it until its lease ends.
     """
-    name = f"h5dat-writer-{os.path.abspath(run.output)}".replace("/", "-")
+    output = run.output if is_in_s3(run.output) else os.path.abspath(run.output)
+    name = f"h5dat-writer-{output}".replace("/", "-")
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, limit=1)
         if run.took_over:

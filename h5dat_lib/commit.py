@@ -31,6 +31,7 @@ from h5dat_lib.lock import WorkFolder
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.stage import Staged
 from h5dat_lib.staged import StagedFile, StageWriter
+from h5dat_lib.sync import SPAN, SyncedOutput
 from h5dat_lib.writer import Writer
 
 PAGE_BYTES = 1 << 20
@@ -56,9 +57,11 @@ class Output:
     Raises OutputError when the path is a folder, is not an H5DAT file, cannot be written, or is being written by another run.
     """
 
-    def __init__(self, path: Path, config: Config, wait: bool = False, restart: bool = False) -> None:
-        """``wait`` waits for another run on this output to end; ``restart`` begins the output anew."""
+    def __init__(self, path: Path, config: Config, wait: bool = False, restart: bool = False, in_s3: SyncedOutput | None = None) -> None:
+        """``wait`` waits for another run on this output to end; ``restart`` begins the output anew. ``path`` is its working copy when
+        it is ``in_s3``."""
         self.path = path
+        self._in_s3 = in_s3
         self.forms = Forms()
         """What is decided of the rows of each class: as the file has it, and as planning adds."""
         self.history = History()
@@ -84,6 +87,8 @@ class Output:
             recover(self.path, self._config.reader_seconds)
             if self._restart:
                 self._folder.clear()
+            if self._in_s3:
+                self._in_s3.restore(anew=self._restart)
             if self.path.exists():
                 self._read_existing()
         except BaseException as exc:
@@ -92,6 +97,8 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        if self._in_s3:
+            self._in_s3.close()
         self._folder.__exit__(kind, exc, trace)
 
     @property
@@ -201,6 +208,8 @@ class Output:
 
     @contextmanager
     def _journaled(self) -> Iterator[Writer]:
+        if self._in_s3:
+            self._in_s3.before_commit()
         if self._restart:
             self.path.unlink(missing_ok=True)
             self._restart = False
@@ -229,6 +238,8 @@ class Output:
         finally:
             if collected:
                 gc.enable()
+        if self._in_s3:
+            self._in_s3.after_commit(journaled.changed(SPAN))
 
     def _open(self, journaled: JournaledFile) -> h5py.File:
         if journaled.size:

@@ -308,6 +308,11 @@ class JournaledFile(io.RawIOBase):
         """Bytes of the file as HDF5 sees it; 0 for one that was not there."""
         return self._size
 
+    def changed(self, span: int) -> set[int]:
+        """Which spans of so many bytes may differ from what they were: the first, those of overwritten pages, all from the old end on."""
+        overwritten = {page * PAGE // span for page in self._journaled}
+        return {0} | overwritten | set(range(self._old // span, -(-max(self._old, self._size) // span)))
+
     @property
     def _old_end(self) -> int:
         """Where the old pages end, of which the first is always one."""

@@ -22,13 +22,14 @@ from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Archive
 from h5dat_lib.commit import Committed, Output
 from h5dat_lib.config import Config
-from h5dat_lib.errors import BudgetExceeded, InputError, Interrupted, OutputError
+from h5dat_lib.errors import BudgetExceeded, H5datError, InputError, Interrupted, OutputError
 from h5dat_lib.history import member_hashes
 from h5dat_lib.known import save_known
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
 from h5dat_lib.plan import Batch, Done, Plan
 from h5dat_lib.stage import Staged, restaged
 from h5dat_lib.storage import aws, sha256_of
+from h5dat_lib.sync import Synced, SyncedOutput, is_in_s3
 from h5dat_lib.workers import Convert, Pending, direct_workers
 
 _POLL_SECONDS = 0.2
@@ -43,7 +44,7 @@ class Progress:
     """How far a run is: members and archive bytes done and in all (None while a streamed archive has not been read).
 
     ``skipped`` members were in before; the counts of members and rows are of this run alone. ``requests`` to S3 that read, and the
-    bytes ``received`` by them, are those of the workers, and of this process since the run began.
+    bytes ``received`` by them, are those of the workers, and of this process since the run began. ``synced`` is of an output in S3.
     """
 
     members: int = 0
@@ -59,6 +60,7 @@ class Progress:
     seconds: float = 0.0
     requests: int = 0
     received: int = 0
+    synced: Synced | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Report:
     ``damaged`` says what is wrong with archives that end early, ``changed`` names those that are in as another version.
     ``unlabelled`` says which labels were not found for all members, and which files of labels have several for a key.
     ``requests`` were sent to S3 to read the archives, by which ``received`` bytes came in.
+    ``path`` is the local file: ``output`` itself, or its working copy when it is in S3. ``synced`` is what syncing that has taken.
     """
 
     output: str
@@ -98,6 +101,8 @@ class Report:
     unlabelled: tuple[str, ...] = ()
     requests: int = 0
     received: int = 0
+    path: str = ""
+    synced: Synced | None = None
 
 
 def ingest(
@@ -134,7 +139,12 @@ class Ingest:
         self._traffic = aws.traffic()
         self._staged_traffic = (0, 0)
         self._start = start or Start()
-        self._output = Output(Path(output), config, self._start.wait, self._start.restart)
+        self.output = str(output)
+        """Where the result goes: a path or, in S3, a URI."""
+        self._in_s3 = SyncedOutput(self.output, config.s3) if is_in_s3(output) else None
+        self.path = self._in_s3.path if self._in_s3 else Path(output)
+        """The local file: the output, or its working copy."""
+        self._output = Output(self.path, config, self._start.wait, self._start.restart, self._in_s3)
         self._records: dict[int, ArchiveRecord] = {}
         self._done: dict[int, int] = {}
         self._changed: list[str] = []
@@ -156,11 +166,6 @@ class Ingest:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._output.__exit__(kind, exc, trace)
-
-    @property
-    def output(self) -> Path:
-        """Where the result goes."""
-        return self._output.path
 
     @property
     def folder(self) -> Path:
@@ -228,13 +233,18 @@ class Ingest:
     def run(self, convert: Convert, commit: Commit, observe: Callable[[Progress], None] | None = None) -> Report:
         """Submits batches to ``convert``, a bounded number at a time, and gives what is staged to ``commit`` in archive order."""
         started = time.monotonic()
+        with self._synced():
+            self._run(convert, commit, observe or (lambda progress: None), started)
+        return self._report(time.monotonic() - started)
+
+    def _run(self, convert: Convert, commit: Commit, observe: Callable[[Progress], None], started: float) -> None:
         status = "failed"
         try:
             with _stop_on_interrupt() as stop:
                 for _ in self._committed(convert, commit, stop):
                     self.progress.seconds = time.monotonic() - started
-                    if observe:
-                        observe(self.progress)
+                    self.progress.synced = self._in_s3.took if self._in_s3 else None
+                    observe(self.progress)
             status = "done"
         except Interrupted:
             status = "interrupted"
@@ -243,7 +253,24 @@ class Ingest:
             raise
         finally:
             self._end(status)
-        return self._report(time.monotonic() - started)
+
+    @contextmanager
+    def _synced(self) -> Iterator[None]:
+        """Syncs at the end what is committed, also when the run fails; that is then what is raised, and a failing sync noted with it."""
+        try:
+            yield
+        except H5datError as exc:
+            try:
+                self._sync()
+            except OutputError as unsynced:
+                exc.add_note(str(unsynced))
+            raise
+        self._sync()
+
+    def _sync(self) -> None:
+        if self._in_s3:
+            self._in_s3.finish()
+            self.progress.synced = self._in_s3.took
 
     def commit(self, staged: list[Staged]) -> Committed:
         """Commits staged batches in one transaction; called again with the same, it adds nothing."""
@@ -284,7 +311,7 @@ class Ingest:
         path = self.folder / f"{plan.number if self.config.duplicates == 'skip' else 0:05}.known"
         if self.config.duplicates == "skip" or not path.exists():
             own = {plan.done.fingerprint} if self.config.duplicates == "skip" else {each.done.fingerprint for each in self.plans}
-            save_known(path, member_hashes(self.output, own) if self.output.exists() else ())
+            save_known(path, member_hashes(self.path, own) if self.path.exists() else ())
         return path
 
     def _take_ready(self, pending: deque[tuple[Batch, Pending]], stop: threading.Event) -> None:
@@ -305,7 +332,8 @@ class Ingest:
         if not self._ready:
             return False
         size = sum(Path(path).stat().st_size for _, staged in self._ready for path in staged.paths)
-        return size >= self.config.commit_bytes or time.monotonic() - self._last_commit >= self.config.commit_seconds
+        is_time = time.monotonic() - self._last_commit >= self.config.commit_seconds and not (self._in_s3 and self._in_s3.is_busy)
+        return size >= self.config.commit_bytes or is_time
 
     def _commit_ready(self, commit: Commit) -> None:
         before = dict(self._done)
@@ -374,9 +402,10 @@ class Ingest:
         progress = self.progress
         damaged = (*self._unusable, *(plan.damage for plan in self.plans if plan.damage))
         return Report(
-            str(self.output), self.record.run_id, progress.members, progress.rows, progress.rejects,
+            self.output, self.record.run_id, progress.members, progress.rows, progress.rejects,
             progress.bytes, progress.batches, progress.skipped, progress.duplicates, seconds, damaged, tuple(self._changed),
             tuple(remark for plan in self.plans for remark in plan.planner.labeller.remarks()), progress.requests, progress.received,
+            str(self.path), progress.synced,
         )  # fmt: skip
 
 

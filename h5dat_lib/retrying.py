@@ -15,6 +15,7 @@ from h5dat_lib.history import KnownArchive, Rejected, history, rejected
 from h5dat_lib.pipeline import Ingest, Progress, Report
 from h5dat_lib.plan import Done
 from h5dat_lib.storage import sha256_of
+from h5dat_lib.sync import is_in_s3, restored
 from h5dat_lib.workers import direct_workers
 
 __all__ = ["Retry", "last_config", "retry"]
@@ -38,11 +39,11 @@ class Retry(Ingest):
     """
 
     def __init__(self, output: str | Path, config: Config | None = None) -> None:
-        super().__init__((), output, config or last_config(Path(output)))
+        super().__init__((), output, config or last_config(output))
 
     def _prepare(self) -> None:
         self._refuse_other_configuration()
-        for number, found in enumerate(rejected(self.output)):
+        for number, found in enumerate(rejected(self.path)):
             self.uris.append(found.archive.uri)
             try:
                 archive = open_archive(found.archive.uri, self.config.limits, self._output.own_paths)
@@ -61,9 +62,9 @@ class Retry(Ingest):
         self._output.rejected[number] = found.members
 
 
-def last_config(output: Path) -> Config:
+def last_config(output: str | Path) -> Config:
     """The configuration of an output's last run. Raises ConfigError when this version cannot read it."""
-    configuration = history(output).configuration
+    configuration = history(restored(str(output)) if is_in_s3(output) else Path(output)).configuration
     if not configuration:
         raise InputError(f"{output}: found no run in it, so there are no rejects to try again")
     return parse(json.loads(configuration), f"{output}: configuration of its last run")

@@ -25,7 +25,7 @@ _MOST_REJECTS = 1000
 class ProgressArtifact:
     """A progress artifact of the current flow run; call it with the progress of the run."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: str) -> None:
         self._id = cast(UUID, create_progress_artifact(0.0, description=f"Archives read into {output}"))
         self._next = 0.0
 
@@ -49,17 +49,17 @@ def _state(progress: Progress) -> str:
 
 def publish_result(report: Report) -> None:
     """Publishes what a run made, as artifacts of the current flow run."""
-    with open_file(report.output) as file:
+    with open_file(report.path) as file:
         classes = file.describe()["classes"]
         rejects = [asdict(reject) for reject in islice(file.rejects(), _MOST_REJECTS)]
     rate = report.members / max(report.seconds, 1e-3)
     table = [{"class": entry["name"], "rows": entry["rows"], "bytes": entry["bytes"]} for entry in classes]
-    total = {"class": "(all)", "rows": report.rows, "bytes": Path(report.output).stat().st_size}
+    total = {"class": "(all)", "rows": report.rows, "bytes": Path(report.path).stat().st_size}
     total |= {"rejects": report.rejects, "rate": f"{rate:,.0f} members/s"}
     create_table_artifact([*table, total], key="h5dat-classes", description=f"What {report.output} holds")
     if rejects:
         create_table_artifact(rejects, key="h5dat-rejects", description=f"Members that were not converted, at most {_MOST_REJECTS}")
-    if sheet := contact_sheet(report.output):
+    if sheet := contact_sheet(report.path):
         # In Markdown, because an image artifact prints its address below, here some 20,000 characters.
         picture = f"![The first pictures](data:image/jpeg;base64,{base64.b64encode(sheet).decode()})"
         create_markdown_artifact(picture, key="h5dat-contact-sheet", description="The first pictures")

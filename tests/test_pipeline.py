@@ -145,7 +145,7 @@ def test_no_more_batches_than_the_window_are_under_way(tmp_path: Path) -> None:
         def commit(staged: list[Staged]) -> object:
             nonlocal under_way
             under_way -= len(staged)
-            assert len(list(run.output.parent.glob(".out.h5.h5dat/*.stage"))) <= 12  # a window that is staged, and one under way
+            assert len(list(run.path.parent.glob(".out.h5.h5dat/*.stage"))) <= 12  # a window that is staged, and one under way
             return run.commit(staged)
 
         run.run(convert, commit)  # type: ignore[arg-type]

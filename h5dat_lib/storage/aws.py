@@ -15,7 +15,7 @@ from typing import Any
 from h5dat_lib.config import S3Options
 from h5dat_lib.errors import ConfigError, H5datError, InputError
 
-__all__ = ["S3Uri", "Traffic", "client", "error_code", "explained", "received", "requests", "split", "traffic", "use"]
+__all__ = ["S3Uri", "Traffic", "client", "error_code", "explained", "is_passing", "received", "requests", "split", "traffic", "use"]
 
 S3Uri = tuple[str, str]
 """Bucket and key."""
@@ -52,6 +52,10 @@ _ADVICE = {
     "SlowDown": "expected an answer; the store asks for fewer requests, try later or with fewer workers",
 }
 """What to say of an error code, behind what was found. HEAD requests have no body, so only the status is known of them."""
+
+
+_PASSING = {"RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted"}
+"""Codes of answers that may be others later, whatever their status."""
 
 
 def use(options: S3Options) -> None:
@@ -130,6 +134,16 @@ def split(uri: str) -> S3Uri:
 def error_code(exc: Exception) -> str:
     """The code of an answer of AWS (``NoSuchKey``, ``412``), "" for what is no answer."""
     return str(getattr(exc, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def is_passing(exc: BaseException | None) -> bool:
+    """Whether what boto3 raised may be over later: no answer, or one that says that the store cannot just now."""
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, IncompleteReadError, SSLError
+
+    if isinstance(exc, ClientError):
+        status: int = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status in (408, 429) or (status >= 500 and status != 501) or error_code(exc) in _PASSING
+    return isinstance(exc, HTTPClientError | ConnectionError | IncompleteReadError) and not isinstance(exc, SSLError)
 
 
 @contextmanager
