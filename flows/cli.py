@@ -18,6 +18,9 @@ from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, Ou
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from h5dat_lib.config import S3Options
     from h5dat_lib.pipeline import Report
 
 app = typer.Typer(
@@ -145,34 +148,34 @@ def plan(
 
 
 @app.command("ls")
-def ls_(file: File, as_json: AsJson = False) -> None:
+def ls_(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show what a file holds: classes, rows, columns, shapes, types, sizes on disk, sources, rejects."""
     from flows.display import show_contents
     from h5dat_lib.read import open as open_file
 
-    with open_file(file) as opened:
+    with open_file(file, s3=_s3(config)) as opened:
         contents = opened.describe()
     _print_json(contents) if as_json else show_contents(contents)
 
 
 @app.command()
-def rejects(file: File, as_json: AsJson = False) -> None:
+def rejects(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every member that was not converted: archive, member, stage, reason."""
     from flows.display import show_rejects
     from h5dat_lib.read import open as open_file
 
-    with open_file(file) as opened:
+    with open_file(file, s3=_s3(config)) as opened:
         found = [asdict(reject) for reject in opened.rejects()]
     _print_json(found) if as_json else show_rejects(found)
 
 
 @app.command()
-def verify(file: File, as_json: AsJson = False) -> None:
+def verify(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Re-read a file against its recorded checksums; exit code 1 and the rows on a mismatch."""
     from flows.display import show_verified
     from h5dat_lib.verification import verify as check
 
-    verified = check(file)
+    verified = check(file, _s3(config))
     _print_json(asdict(verified)) if as_json else show_verified(file, verified)
     if verified.mismatches:
         raise typer.Exit(1)
@@ -229,6 +232,15 @@ def config_schema(
     from h5dat_lib.config import Config, Schema, json_schema
 
     _print_json(json_schema(Schema if classes else Config))
+
+
+def _s3(config: Path | None) -> S3Options | None:
+    """How S3 is reached, where a configuration says so."""
+    if config is None:
+        return None
+    from h5dat_lib.config import load
+
+    return load(config).s3
 
 
 def _print_json(data: Any) -> None:

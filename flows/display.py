@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -111,6 +110,8 @@ def show_report(report: Report, nothing: str = "") -> None:
         print(f"{report.duplicates:,} members have the same bytes as members of other archives that came in before")
     if report.skipped:
         print(f"{report.skipped:,} members were in already and were not converted again")
+    if report.requests:
+        print(f"{_size(report.received)} read from S3 by {report.requests:,} requests")
     _show_labels(report.unlabelled)
     for archive in report.changed:
         print(f"{archive}: another version of it is in already; its members were added (`duplicates: skip` leaves out those that are in)")
@@ -186,7 +187,7 @@ def show_rejects(rejects: list[dict[str, str]]) -> None:
     print(f"{len(rejects):,} rejects")
 
 
-def show_verified(path: Path, verified: Verified) -> None:
+def show_verified(path: str, verified: Verified) -> None:
     """Mismatches, a line each, or that there are none."""
     for found in verified.mismatches:
         rows = f"row {found.first}" if found.first == found.last else f"rows {found.first} to {found.last}"

@@ -18,7 +18,12 @@ Output = Annotated[
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An HDF5 file that h5dat made.")]
 OutputName = Annotated[str, typer.Argument(metavar="FILE", help="An HDF5 file that h5dat made, or s3://bucket/key.")]
 ObjectUri = Annotated[str, typer.Argument(metavar="S3_URI", help="s3://bucket/key")]
-Archives = Annotated[list[str], typer.Argument(metavar="ARCHIVE...", help="zip, tar, tar.gz/bz2/xz/zst, gz, folder or single file.")]
+Archives = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ARCHIVE...", help="zip, tar, tar.gz/bz2/xz/zst, gz, folder or single file; s3://bucket/key, s3://bucket/folder/."
+    ),
+]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Processes that convert; one a core by default.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Direct = Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")]

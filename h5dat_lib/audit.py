@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
@@ -26,10 +25,10 @@ MOST_DEFLATED = 1032
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}
 
 
-def audit(file: h5py.File, path: Path) -> None:
+def audit(file: h5py.File, path: object) -> None:
     """Raises FormatError for a link that is not a plain one, for a dataset that lies in other files, has filters other than
     `PIPELINES`, or claims more values than a file of this size can hold, and for more than `OBJECTS` or `DEPTH`."""
-    most = path.stat().st_size * MOST_DEFLATED
+    most = file.id.get_filesize() * MOST_DEFLATED
     try:
         faults = (f"{name}: found {fault}" for name, dataset in _datasets(file.id) if (fault := _fault(dataset, most)))
         found = next(faults, None)

@@ -11,6 +11,7 @@ import numpy as np
 from h5dat_lib.audit import audit
 from h5dat_lib.errors import FormatError, InputError, OutputError
 from h5dat_lib.journal import recover
+from h5dat_lib.storage import BlockFile
 
 FORMAT = "h5dat"
 FORMAT_VERSION = 1
@@ -19,15 +20,12 @@ _WRITER_SECONDS = 30
 """How long a reader waits for an ingest that is just committing; that takes a second or so."""
 
 
-def open_readonly(path: Path, trusted: bool = False) -> h5py.File:
+def open_readonly(path: Path | BlockFile, trusted: bool = False) -> h5py.File:
     """An HDF5 file opened for reading. Raises InputError when it is missing, FormatError when it is no HDF5, or is H5DAT's and cannot
     be read safely, or by this version; see `check_format`.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: found a folder, expected an H5DAT file")
-    recover(path, _WRITER_SECONDS)
-    if not path.exists():
-        raise InputError(f"{path}: no such file, expected an H5DAT file; `h5dat ingest ARCHIVE -o {path}` makes one")
+    if isinstance(path, Path):
+        _require_whole(path)
     try:
         file = h5py.File(path, "r")
     except BlockingIOError as exc:
@@ -48,7 +46,15 @@ def has_mark(file: h5py.File) -> bool:
     return bool(_small_attribute(file, "format") == FORMAT)
 
 
-def check_format(file: h5py.File, path: Path, trusted: bool = False) -> None:
+def _require_whole(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: found a folder, expected an H5DAT file")
+    recover(path, _WRITER_SECONDS)
+    if not path.exists():
+        raise InputError(f"{path}: no such file, expected an H5DAT file; `h5dat ingest ARCHIVE -o {path}` makes one")
+
+
+def check_format(file: h5py.File, path: object, trusted: bool = False) -> None:
     """Raises FormatError when the file is not H5DAT's, or of a newer layout than this library knows.
 
     Unless it is ``trusted``, also when reading it would touch other files, load code, or take memory out of proportion; see `audit`.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 
@@ -21,6 +21,10 @@ from h5dat_lib.chunked import Rows
 from h5dat_lib.errors import FormatError, InputError
 from h5dat_lib.format import has_mark, open_readonly
 from h5dat_lib.lineage import RUNS
+from h5dat_lib.storage import BlockFile, aws, is_remote
+
+if TYPE_CHECKING:
+    from h5dat_lib.config import S3Options
 
 T = TypeVar("T")
 
@@ -42,9 +46,10 @@ class _Descriptor:
 class _Here:
     """What of a handle is bound to one process."""
 
-    def __init__(self, hdf5: h5py.File, cache_bytes: int, threads: int) -> None:
+    def __init__(self, hdf5: h5py.File, blocks: BlockFile | None, cache_bytes: int, threads: int) -> None:
         self.pid = os.getpid()
         self.hdf5 = hdf5
+        self.blocks = blocks
         self.cache = ChunkCache(cache_bytes)
         self.threads = threads
         self.descriptor = _Descriptor(os.dup(hdf5.id.get_vfd_handle())) if hdf5.driver == "sec2" else None
@@ -56,6 +61,8 @@ class _Here:
     def close(self) -> None:
         self.descriptor = None
         self.hdf5.close()
+        if self.blocks:
+            self.blocks.close()
         if "pool" in self.__dict__:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -65,14 +72,15 @@ class Handle:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         trusted: bool = False,
         cache_bytes: int = CACHE_BYTES,
         threads: int | None = None,
+        s3: S3Options | None = None,
         expected: str | None = None,
     ) -> None:
-        self.path = path
-        self._how = (trusted, cache_bytes, threads)
+        self.path = str(path) if is_remote(str(path)) else Path(path)
+        self._how = (trusted, cache_bytes, threads, s3)
         self._expected = expected
         self._closed = False
         self._here = self._open()
@@ -83,8 +91,11 @@ class Handle:
         return Handle, (self.path, *self._how, self._expected)
 
     def _open(self) -> _Here:
-        trusted, cache_bytes, threads = self._how
-        hdf5 = open_readonly(self.path, trusted)
+        trusted, cache_bytes, threads, s3 = self._how
+        if s3:
+            aws.use(s3)
+        blocks = BlockFile(self.path) if isinstance(self.path, str) else None
+        hdf5 = open_readonly(blocks or Path(self.path), trusted)
         found = _first_run(hdf5)
         if self._expected not in (None, found):
             hdf5.close()
@@ -93,7 +104,7 @@ class Handle:
                 f"{self._expected or 'none'}); it has been replaced: open it anew"
             )
         self._expected = found
-        return _Here(hdf5, cache_bytes, threads or _usable_cores())
+        return _Here(hdf5, blocks, cache_bytes, threads or _usable_cores())
 
     @property
     def here(self) -> _Here:
@@ -116,6 +127,11 @@ class Handle:
         return self.here.hdf5
 
     @property
+    def requests(self) -> int:
+        """Sent to S3 for the file by this process."""
+        return self._here.blocks.requests if self._here.blocks else 0
+
+    @property
     def closed(self) -> bool:
         return self._closed
 
@@ -131,7 +147,7 @@ class Handle:
             self._here.close()
 
     def read_at(self, offset: int, size: int) -> bytes | None:
-        """Bytes of the file by their place, fewer at its end; None when only HDF5 can read them."""
+        """Bytes of the file by their place, fewer at its end; None when only HDF5 can read them, under whose lock those in S3 are read."""
         descriptor = self.here.descriptor
         return os.pread(descriptor.number, size, offset) if descriptor else None
 

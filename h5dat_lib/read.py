@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -32,6 +32,9 @@ from h5dat_lib.format import attribute, table_attributes
 from h5dat_lib.handle import CACHE_BYTES, Handle
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS, sample_key
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
+
+if TYPE_CHECKING:  # building the settings' models takes longer than opening a file
+    from h5dat_lib.config import S3Options
 
 __all__ = ["File", "Origin", "Reject", "Table", "open"]
 
@@ -111,8 +114,8 @@ class File:
         return f"<{self.path}: {state or 'no classes'}>"
 
     @property
-    def path(self) -> Path:
-        """The file's path."""
+    def path(self) -> Path | str:
+        """The file's path, or its URI in S3."""
         return self._handle.path
 
     @property
@@ -138,6 +141,11 @@ class File:
         self._handle = self._handle.reopened()
         self._tables = {}
         self.__dict__.pop("classes", None)
+
+    @property
+    def requests(self) -> int:
+        """Requests that have been sent to S3 for it in this process; 0 of a local file."""
+        return self._handle.requests
 
     @cached_property
     def classes(self) -> tuple[ClassName, ...]:
@@ -202,7 +210,7 @@ class File:
         self._check_ours()
         return {
             "path": str(self.path),
-            "bytes": self.path.stat().st_size,
+            "bytes": self.hdf5.id.get_filesize(),
             "format_version": int(self.hdf5.attrs["format_version"]),
             "classes": [self[name].describe() for name in self.tables],
             "sources": [{key: archive[key] for key in ("uri", "kind", "size", "sha256")} for archive in self.archives()],
@@ -415,8 +423,19 @@ class Table:
         return [{name: python_value(values[row]) for name, values in columns.items()} for row in range(len(self))]
 
 
-def open(path: str | Path, *, trusted: bool = False, cache_bytes: int = CACHE_BYTES, threads: int | None = None) -> File:
-    """Opens an H5DAT file for reading. Raises InputError when it is missing, FormatError when it is no HDF5 or of a newer layout.
+def open(
+    path: str | Path,
+    *,
+    trusted: bool = False,
+    cache_bytes: int = CACHE_BYTES,
+    threads: int | None = None,
+    s3: S3Options | None = None,
+) -> File:
+    """Opens an H5DAT file for reading, on a local disk or at ``s3://bucket/key``. Raises InputError when it is missing, FormatError when
+    it is no HDF5 or of a newer layout.
+
+    Of a file in S3 no more is fetched than is read, in blocks of 1 MiB, and all of one version; ``s3`` says how S3 is reached, where
+    boto3 does not find it.
 
     A file may come from anybody: one that would make HDF5 open other files or load code (external links, external storage, virtual
     datasets, filters other than deflate), or that claims more values than it can hold, is refused with FormatError.
@@ -426,12 +445,12 @@ def open(path: str | Path, *, trusted: bool = False, cache_bytes: int = CACHE_BY
     ``cache_bytes`` bounds the inflated chunks that are kept. ``threads`` read at most at a time; by default up to four, as there are
     cores, and one in a worker process.
     """
-    return File(Handle(Path(path), trusted, cache_bytes, threads))
+    return File(Handle(path, trusted, cache_bytes, threads, s3))
 
 
-def open_tables(path: str | Path) -> File:
+def open_tables(path: str | Path, s3: S3Options | None = None) -> File:
     """The same for a file that must be H5DAT's. Raises FormatError also when it is not."""
-    file = open(path)
+    file = open(path, s3=s3)
     try:
         file._check_ours()
     except FormatError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
@@ -21,6 +21,9 @@ from h5dat_lib.format import attribute
 from h5dat_lib.lineage import CHECKSUMS, LINEAGE
 from h5dat_lib.read import File
 from h5dat_lib.read import open_tables as open_file
+
+if TYPE_CHECKING:
+    from h5dat_lib.config import S3Options
 
 T = TypeVar("T")
 
@@ -49,14 +52,14 @@ class Verified:
     mismatches: list[Mismatch]
 
 
-def verify(path: str | Path) -> Verified:
-    """Reads every chunk of a file and compares its CRC-32.
+def verify(path: str | Path, s3: S3Options | None = None) -> Verified:
+    """Reads every chunk of a file, on a disk or in S3 (reached as ``s3`` says), and compares its CRC-32.
 
     One chunk at a time is in memory. Raises FormatError when the file is not H5DAT's.
     """
     chunks = size = 0
     mismatches = []
-    with open_file(path) as file:
+    with open_file(path, s3=s3) as file:
         for name in _checked_datasets(file.hdf5):
             dataset, expected = file.hdf5.get(name), _recorded(file.hdf5, name)
             if reason := _other_shape(dataset, len(expected)):

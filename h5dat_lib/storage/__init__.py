@@ -1,6 +1,7 @@
 """The one place that knows where bytes live: a URI goes in, ranged reads and forward streams come out.
 
-`local.py` reads files, `s3.py` objects, through the windows of `windows.py`; `aws.py` is the only import of boto3.
+`local.py` reads files, `s3.py` objects, through the windows of `windows.py` or, for HDF5, the blocks of `blocks.py`; `aws.py` is the
+only import of boto3.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 from pathlib import PurePath
 
 from h5dat_lib.storage import local
+from h5dat_lib.storage.blocks import BlockFile
 from h5dat_lib.storage.copied import Copied
 from h5dat_lib.storage.local import LocalSource
 from h5dat_lib.storage.s3 import S3Source, plain, sha256_in_store
@@ -16,6 +18,7 @@ from h5dat_lib.storage.source import Pin, Range, RangeStream, Source
 
 __all__ = [
     "S3",
+    "BlockFile",
     "Copied",
     "LocalSource",
     "Pin",

@@ -10,10 +10,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from h5dat_lib.config import S3Options
 from h5dat_lib.errors import ConfigError, H5datError, InputError
+
+if TYPE_CHECKING:  # building the settings' models takes longer than a local file that is only listed
+    from h5dat_lib.config import S3Options
 
 __all__ = ["S3Uri", "Traffic", "client", "error_code", "explained", "is_passing", "received", "requests", "split", "traffic", "use"]
 
@@ -28,7 +30,7 @@ _READING = ("GetObject", "HeadObject", "ListObjectsV2")
 Traffic = tuple[int, int]
 """Requests that read, and bytes that came in by them."""
 
-_options = S3Options()
+_options: S3Options | None = None
 _building = threading.Lock()
 """boto3 must not make two clients at once in one session."""
 
@@ -75,7 +77,9 @@ def client(service: str) -> Any:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    options = _options
+    from h5dat_lib.config import S3Options
+
+    options = _options or S3Options()
     config = Config(
         connect_timeout=options.connect_seconds,
         read_timeout=options.read_seconds,

@@ -46,18 +46,19 @@ def _asked(uri: str, pin: Pin | None) -> dict[str, str]:
 
 
 class S3Source:
-    """An object in S3. ``pin`` names its bytes when they have been seen before; without one, a request looks at the object.
+    """An object in S3. ``pin`` names its bytes when they have been seen before; without one, a request looks at the object, and
+    fetches its first ``head_bytes``.
 
     Raises InputError when there is none, or it may not be read; also later on, when it has been replaced.
     """
 
-    def __init__(self, uri: str, pin: Pin | None = None) -> None:
+    def __init__(self, uri: str, pin: Pin | None = None, head_bytes: int = _HEAD_BYTES) -> None:
         self.uri = uri
-        self._pin, head = (pin, b"") if pin else _looked_at(uri)
+        self._pin, head = (pin, b"") if pin else _looked_at(uri, head_bytes)
         self.pin: Pin | None = self._pin
         self.size = self._pin.size
         self.fingerprint_parts: tuple[str, ...] = (str(self.size), self._pin.etag)
-        self._windows = Windows(self._fetch, self.size)
+        self._windows = Windows(self.fetch, self.size)
         if head:
             self._windows.keep(0, memoryview(head))
 
@@ -77,7 +78,8 @@ class S3Source:
     def close(self) -> None:
         self._windows.close()
 
-    def _fetch(self, offset: int, size: int) -> memoryview:
+    def fetch(self, offset: int, size: int) -> memoryview:
+        """``size`` bytes from ``offset`` on, which must be there, by one request; nothing is kept."""
         data = memoryview(bytearray(size))
         with _Forward(self.uri, self._pin, offset, offset + size) as stream:
             at = 0
@@ -86,11 +88,11 @@ class S3Source:
         return data
 
 
-def _looked_at(uri: str) -> tuple[Pin, bytes]:
+def _looked_at(uri: str, head_bytes: int) -> tuple[Pin, bytes]:
     """What an object is, and its first bytes, by one request: a HEAD would say less of what is wrong."""
     try:
         with aws.explained(uri):
-            answer = aws.client("s3").get_object(**_asked(uri, None), Range=f"bytes=0-{_HEAD_BYTES - 1}")
+            answer = aws.client("s3").get_object(**_asked(uri, None), Range=f"bytes=0-{head_bytes - 1}")
     except InputError as exc:
         if exc.__cause__ and aws.error_code(cast(Exception, exc.__cause__)) in _NO_RANGE:
             return Pin(0, ""), b""
@@ -98,7 +100,7 @@ def _looked_at(uri: str) -> tuple[Pin, bytes]:
     size = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
     version = answer.get("VersionId", "")
     pin = Pin(size, answer["ETag"].strip('"'), "" if version == "null" else version)
-    with _Forward(uri, pin, 0, min(size, _HEAD_BYTES), answer) as stream:
+    with _Forward(uri, pin, 0, min(size, head_bytes), answer) as stream:
         return pin, cast(BinaryIO, stream).read()
 
 
