@@ -8,13 +8,14 @@ from typing import BinaryIO, cast
 
 from h5dat_lib.archive.folder import FolderArchive, FolderReader
 from h5dat_lib.archive.member import HEAD_BYTES, Archive, SourceReader
+from h5dat_lib.archive.prefix import PrefixArchive, PrefixReader
 from h5dat_lib.archive.single import SingleArchive, SingleReader
 from h5dat_lib.archive.stream import Codec, Decompressed, packed_by, read_whole
 from h5dat_lib.archive.tar import PackedTarArchive, TarArchive, TarReader, is_tar_header
 from h5dat_lib.archive.zip import ZipArchive, ZipReader, has_directory, looks_like_zip
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError, MemberError
-from h5dat_lib.storage import Pin, Source, is_folder, name_of, open_source
+from h5dat_lib.storage import Pin, Source, is_folder, is_remote, name_of, open_source
 
 __all__ = ["is_container", "open_archive", "open_reader"]
 
@@ -39,14 +40,14 @@ _BLOCK = 512
 def open_archive(uri: str | Path, limits: Limits, left_out: frozenset[str] = frozenset()) -> Archive:
     """The archive at ``uri``: a folder, zip, tar, compressed tar, compressed file, or else a single file.
 
-    ``left_out`` are real paths that are no members of a folder.
+    ``left_out`` are real paths, and URIs in S3, that are no members of a folder.
 
     Raises InputError when nothing usable is there: missing, not readable, empty, cut short, of a container that is not
     supported, or not what its name says.
     """
     uri = str(uri)
     if is_folder(uri):
-        return FolderArchive(uri, limits, left_out)
+        return (PrefixArchive if is_remote(uri) else FolderArchive)(uri, limits, left_out)
     with closing(open_source(uri)) as source:
         head = source.read_at(0, HEAD_BYTES)
         if not head:
@@ -64,7 +65,7 @@ def open_archive(uri: str | Path, limits: Limits, left_out: frozenset[str] = fro
 
 def open_reader(kind: str, uri: str, limits: Limits = _LIMITS, pin: Pin | None = None) -> SourceReader:
     """What reads members of an archive of this kind that is not streamed; a spool is read as a tar. Raises InputError."""
-    reader = _READERS.get(kind)
+    reader = PrefixReader if kind == "folder" and is_remote(uri) else _READERS.get(kind)
     return reader(uri, pin) if reader else SingleReader(uri, limits, pin)
 
 

@@ -13,7 +13,7 @@ from h5dat_lib.storage import local
 from h5dat_lib.storage.blocks import BlockFile
 from h5dat_lib.storage.copied import Copied
 from h5dat_lib.storage.local import LocalSource
-from h5dat_lib.storage.s3 import S3Source, plain, sha256_in_store
+from h5dat_lib.storage.s3 import S3Source, listed, of_one_object, plain, sha256_in_store
 from h5dat_lib.storage.source import Pin, Range, RangeStream, Source
 
 __all__ = [
@@ -27,7 +27,9 @@ __all__ = [
     "Source",
     "is_folder",
     "is_remote",
+    "listed",
     "name_of",
+    "of_one_object",
     "open_source",
     "sha256_of",
 ]

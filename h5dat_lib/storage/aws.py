@@ -137,7 +137,8 @@ def split(uri: str) -> S3Uri:
 
 def error_code(exc: Exception) -> str:
     """The code of an answer of AWS (``NoSuchKey``, ``412``), "" for what is no answer."""
-    return str(getattr(exc, "response", {}).get("Error", {}).get("Code", ""))
+    answer = getattr(exc, "response", None) or {}  # botocore gives some errors without an answer a None
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def is_passing(exc: BaseException | None) -> bool:

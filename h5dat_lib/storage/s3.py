@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
 from h5dat_lib.errors import InputError
@@ -14,7 +14,7 @@ from h5dat_lib.storage import aws
 from h5dat_lib.storage.source import Pin, Range, RangeStream
 from h5dat_lib.storage.windows import Windows
 
-__all__ = ["S3Source", "plain", "sha256_in_store"]
+__all__ = ["S3Source", "listed", "of_one_object", "plain", "sha256_in_store"]
 
 _HEAD_BYTES = 64 << 10
 """Bytes that are fetched to see that an object is there, and what it is."""
@@ -175,6 +175,24 @@ class _Forward(io.RawIOBase):
         if self._body is not None:
             self._body.close()
             self._body = None
+
+
+_OF_ONE_OBJECT = frozenset(("NoSuchKey", "404", "PreconditionFailed", "412", "InvalidObjectState", "AccessDenied", "403"))
+
+
+def of_one_object(exc: InputError) -> bool:
+    """Whether an error is about the object that was asked for, and others may be read all the same."""
+    return isinstance(exc.__cause__, Exception) and aws.error_code(exc.__cause__) in _OF_ONE_OBJECT
+
+
+def listed(uri: str) -> Iterator[tuple[str, int, str]]:
+    """Name below ``uri``, size in bytes and ETag of every object below it, in the store's order; a request for each thousand."""
+    bucket, prefix = aws.split(uri)
+    with aws.explained(uri):
+        pages = aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for page in pages:
+            for found in page.get("Contents", ()):
+                yield found["Key"][len(prefix) :], found["Size"], found["ETag"].strip('"')
 
 
 def sha256_in_store(uri: str, pin: Pin) -> str:
