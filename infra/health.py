@@ -1,7 +1,7 @@
 """The health check of every container: says by its exit code whether what `H5DAT_HEALTH` names is well.
 
-A URL has to answer with success, a file to have been written in the last `H5DAT_HEALTH_SECONDS` (120): the heartbeat of a watcher. Needs the standard
-library alone, since it runs every few seconds.
+A URL has to answer with success, a file to have been written in the last `H5DAT_HEALTH_SECONDS` (120): the heartbeat of a watcher. Needs
+the standard library alone, since it runs every few seconds.
 """
 
 from __future__ import annotations

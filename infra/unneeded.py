@@ -1,7 +1,7 @@
 """A requirement in, the installed packages that it does not need out, one a line: what an image is better without.
 
-`python unneeded.py 'h5dat[aws]'` follows what packages say of themselves, with the extras that are asked for. requirements.lock has what is needed
-to work on h5dat, too; the image takes it whole, so that each hash is checked, and then leaves that behind.
+`python unneeded.py 'h5dat[aws]'` follows what packages say of themselves, with the extras that are asked for. requirements.lock has what
+is needed to work on h5dat, too; the image takes it whole, so that each hash is checked, and then leaves that behind.
 """
 
 from __future__ import annotations
