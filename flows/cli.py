@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands import storage
+from flows.commands import service, storage
 from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Workers
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
 
@@ -206,6 +206,10 @@ def down() -> None:
     from flows.standing_server import down as stop
 
     typer.echo(stop())
+
+
+app.command()(service.deploy)
+app.command()(service.serve)
 
 
 @config_app.command("init")

@@ -1,4 +1,7 @@
-"""The flow that ingests archives: batches to a pool of workers, commits one after the other, and what the UI shows of it."""
+"""The flow that ingests archives: batches to a pool of workers, commits one after the other, and what the UI shows of it.
+
+`carry_out` is the same for every run on an output, whatever prepared it.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,11 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.credentials import use_credentials
+from flows.prefect_client import worker_environment
+from flows.unattended import WEEK_SECONDS, final_failures, refuse_relative, tell_of_rejects
 from h5dat_lib.config import Config
-from h5dat_lib.errors import Interrupted
+from h5dat_lib.errors import BudgetExceeded, Interrupted
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged
@@ -35,6 +41,8 @@ from tasks.batches import commit_batches, convert_batch
 
 _LEASE_SECONDS = 60
 """How long the limit of an output stays taken after its holder was killed."""
+
+_DEFAULTS = Config()
 
 Observe = Callable[[Progress], None]
 
@@ -55,20 +63,36 @@ def run_prepared(run: Ingest, observe: Observe) -> Report:
     return cast(Report, state.result())
 
 
-@flow(name="ingest archives", flow_run_name="{output}", persist_result=False)
-def ingest_archives(archives: list[str], output: str, config: Config) -> Report | State[Any]:
+@flow(
+    name="ingest archives", flow_run_name="{output}", persist_result=False, retries=2, retry_delay_seconds=60, timeout_seconds=WEEK_SECONDS
+)
+def ingest_archives(archives: list[str], output: str, config: Config = _DEFAULTS) -> Report | State[Any]:
     """Converts archives into an HDF5 file; a run that was stopped ends as Cancelled.
 
     Batches run in a pool of workers, at most twice as many at once as workers; the flow commits them in archive order.
     Across flow runs one writer an output is kept by a concurrency limit of the server, under it by a lock on the machine.
+
+    Args:
+        archives: Zip, tar, tar.gz/bz2/xz/zst, gz, folder or single file each: an absolute path, or `s3://bucket/key`.
+        output: The HDF5 file; new archives are added to one that is there. An absolute path, or `s3://bucket/key.h5`.
+        config: How members become rows. What is left as it is has the default.
     """
-    with _run_of(archives, output, config) as (run, observe), _one_writer(run):
+    with final_failures(), _run_of(archives, output, config) as (run, observe):
+        return carry_out(run, observe)
+
+
+def carry_out(run: Ingest, observe: Observe | None = None) -> Report | State[Any]:
+    """Runs a prepared ingest in the current flow run, as the only writer of its output, and publishes what it made."""
+    with _one_writer(run):
         logger = get_run_logger()
-        logger.info("%d archives into %s, %d workers", len(run.plans), output, config.worker_count)
+        logger.info("%d archives into %s, %d workers", len(run.plans), run.output, run.config.worker_count)
         try:
-            report = _run(run, observe)
+            report = _run(run, observe or (lambda progress: None))
         except Interrupted as exc:
             return Cancelled(message=str(exc))
+        except BudgetExceeded as exc:
+            tell_of_rejects(run, exc)
+            raise
         logger.info("%d members, %d rows, %d rejects in %.1f s", report.members, report.rows, report.rejects, report.seconds)
     if report.batches:
         publish_result(report)
@@ -98,6 +122,7 @@ def _in_threads(run: Ingest) -> Iterator[Convert]:
 @contextmanager
 def _in_processes(run: Ingest) -> Iterator[Convert]:
     lost: list[UUID] = []
+    os.environ.update(worker_environment())
     try:
         with Workers(partial(_process_pool, run.config.worker_count, lost), run.config, run.folder) as workers:
             yield workers.submit
@@ -146,6 +171,8 @@ def _run_of(archives: list[str], output: str, config: Config) -> Iterator[tuple[
     if found:
         yield found
         return
+    refuse_relative(*archives, output)
+    use_credentials(config.s3)
     with Ingest(archives, output, config, Start(wait=True)) as run:
         yield run, lambda progress: None
 

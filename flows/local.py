@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from flows.prefect_client import client_environment
@@ -41,8 +42,14 @@ def retry(
 
 
 def _run(prepared: Ingest, observe: Callable[[Progress], None] | None, announce: Callable[[str], None] | None) -> Report:
-    with running_server() as api, prepared as run:
+    with running_server() as api, ExitStack() as stack:
         os.environ.update(client_environment(api.url))
+        if prepared.config.s3.credentials_block:  # to plan it needs the server, and what is on it
+            api.wait_until_healthy()
+            from flows.credentials import use_credentials
+
+            use_credentials(prepared.config.s3)
+        run = stack.enter_context(prepared)
         # Prefect reads its settings when it is imported, and takes 2 s to import while the server is starting anyway.
         from flows.ingest_archives import run_prepared
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flows.home import home, write
 
-__all__ = ["HOST", "client_environment", "configured_api_url"]
+__all__ = ["HOST", "client_environment", "configured_api_url", "service_environment", "worker_environment"]
 
 HOST = "127.0.0.1"
 """Where servers of ours listen."""
@@ -29,6 +29,9 @@ CLIENT = {
     # No CPU and memory sampling of each flow run.
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
 }
+
+
+_CONSOLE = ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_INTERNAL_LOGGING_LEVEL")
 
 
 def configured_api_url() -> str | None:
@@ -108,6 +111,17 @@ def client_environment(url: str) -> dict[str, str]:
     if address.hostname == HOST:
         environment |= _no_proxy()
     return environment
+
+
+def service_environment(url: str) -> dict[str, str]:
+    """The same for a process that serves runs: its console is where whoever runs the service looks."""
+    return {name: value for name, value in client_environment(url).items() if name not in _CONSOLE}
+
+
+def worker_environment() -> dict[str, str]:
+    """What the workers of a flow's pool are to inherit from it, whoever started the flow: its own settings were read before."""
+    url = configured_api_url() or ""
+    return {name: value for name, value in service_environment(url).items() if name not in os.environ}
 
 
 def _one_certificate() -> Path:

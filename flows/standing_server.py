@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flows.home import home, locked, prefect_home
+from flows.prefect_client import configured_api_url
 from flows.server import START_SECONDS, Api, ServerError, answers, listen, spawn
 from flows.server_state import Standing, born, record, state_file
 
-__all__ = ["Up", "down", "up"]
+__all__ = ["Up", "down", "lasting", "up"]
 
 PREFERRED_PORT = 4200
 
@@ -18,8 +19,12 @@ PREFERRED_PORT = 4200
 class Up:
     """What :func:`up` found or made."""
 
-    ui_url: str
+    api: Api
     started: bool
+
+    @property
+    def ui_url(self) -> str:
+        return self.api.ui_url
 
     def __str__(self) -> str:
         return f"Prefect is {'up' if self.started else 'already up'}: {self.ui_url}"
@@ -40,7 +45,7 @@ def up() -> Up:
 def _already_up(standing: Standing) -> Up:
     if not answers(standing.url, standing, START_SECONDS):
         raise ServerError(f"Prefect server at {standing.url}, process {standing.pid}: found it silent, stop it with `h5dat down`")
-    return Up(Api(standing.url).ui_url, started=False)
+    return Up(Api(standing.url), started=False)
 
 
 def _start_standing() -> Up:
@@ -57,7 +62,13 @@ def _start_standing() -> Up:
             state_file().unlink(missing_ok=True)
             raise
     process.returncode = 0  # it is not ours to wait for: no ResourceWarning when this object goes
-    return Up(api.ui_url, started=True)
+    return Up(Api(url), started=True)
+
+
+def lasting() -> Api:
+    """The API for what outlives a run: the one that the user has configured, or that of :func:`up`."""
+    configured = configured_api_url()
+    return Api(configured) if configured else up().api
 
 
 def down() -> str:

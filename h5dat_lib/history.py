@@ -90,7 +90,7 @@ class History:
         return list(_differences("", {key: last.get(key) for key in now if key not in RUN_ONLY}, now))
 
 
-def history(path: Path) -> History:
+def history(path: str | Path) -> History:
     """The history of an output. Raises FormatError when the file is not H5DAT's, or damaged where its lineage lies."""
     with open_file(path) as file:
         if BATCHES not in file.hdf5:

@@ -52,6 +52,7 @@ LAYERS = (
     "read_columns",
     "read",
     "history",
+    "prefix",
     "verification",
     "contact_sheet",
     "lock",

@@ -1,0 +1,165 @@
+"""What follows on events: Prefect automations whose names begin with `h5dat: `, brought to what they should be on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment, SendNotification
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+from flows.ingest_prefix import INGEST_ARCHIVE
+from flows.unattended import OVER_BUDGET
+from h5dat_lib.errors import ConfigError
+
+__all__ = ["LANDED", "OURS", "apply"]
+
+OURS = "h5dat: "
+"""What the names of ours begin with; others are left alone."""
+LANDED = "h5dat.archive.landed"
+"""The event of an archive that has come in; its payload says what to ingest, into which output, with which configuration."""
+_PAGE = 200
+_A_RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
+_OF_OURS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.h5dat", "prefect.resource.role": "tag"}
+_ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed")}
+_BEAT = "prefect.flow-run.heartbeat"
+_MISSED = timedelta(seconds=150)
+"""How long a run may be silent: it says every 30 s that it is there."""
+_ATTEMPTS = ["0", "1", "2", "3"]
+"""How often a run may have begun when it is begun anew after a crash."""
+_OVER_BUDGET_MESSAGE = "Flow run encountered an exception: BudgetExceeded*"
+
+
+def apply(client: SyncPrefectClient, notify: str | None = None) -> list[str]:
+    """Makes the automations on the server what they should be, and says what it did; nothing when they are.
+
+    ``notify`` names a block, ``type/name``, by which somebody is told of failures; without one it is as it was. Raises ConfigError when
+    there is no such block.
+    """
+    there = [automation for automation in _all(client) if automation.name.startswith(OURS)]
+    block = _block(client, notify) if notify else _block_of(there)
+    wanted = _wanted(client.read_deployment_by_name(INGEST_ARCHIVE).id) + (_notifications(block) if block else [])
+    done = [line for each in wanted for line in _made_so(client, each, [found for found in there if found.name == each.name])]
+    for unwanted in (found for found in there if found.name not in {each.name for each in wanted}):
+        client.delete_automation(unwanted.id)
+        done.append(f"removed `{unwanted.name}`")
+    return done
+
+
+def _all(client: SyncPrefectClient) -> list[Automation]:
+    found: list[Automation] = []
+    while page := client.read_automations(limit=_PAGE, offset=len(found)):
+        found += page
+    return found
+
+
+def _made_so(client: SyncPrefectClient, wanted: AutomationCore, found: list[Automation]) -> list[str]:
+    for double in found[1:]:
+        client.delete_automation(double.id)
+    if not found:
+        client.create_automation(wanted)
+        return [f"made `{wanted.name}`"]
+    if _content(found[0]) == _content(wanted):
+        return []
+    client.update_automation(found[0].id, wanted)
+    return [f"changed `{wanted.name}`"]
+
+
+def _content(automation: AutomationCore) -> dict[str, Any]:
+    """What can be compared; whether it is switched on is for whoever looks at the UI."""
+    return automation.model_dump(mode="json", exclude={"id", "enabled", "owner_resource", "tags"})
+
+
+def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
+    again = "its process has ended; the run goes on from the last commit"
+    silent = EventTrigger(
+        match=_A_RUN, match_related=_OF_OURS, for_each={"prefect.resource.id"}, after={_BEAT}, expect={_BEAT, *_ENDS},
+        posture=Posture.Proactive, threshold=1, within=_MISSED,
+    )  # fmt: skip
+    crashed = _on("prefect.flow-run.Crashed", {**_A_RUN, "prefect.run-count": _ATTEMPTS}, _OF_OURS)
+    parameters = {
+        "archives": ["{{ event.payload.archive }}"],
+        "output": "{{ event.payload.output }}",
+        "config": "{{ (event.payload.config or {}) }}",
+    }
+    return [
+        _automation(
+            "ingest what lands",
+            f"On `{LANDED}`, runs ingest-archive.",
+            _on(LANDED, {"prefect.resource.id": "*"}),
+            RunDeployment(source="selected", deployment_id=ingest_archive, parameters=parameters, job_variables=None),
+        ),
+        _automation(
+            "miss silent runs",
+            "A run that no longer says that it is there has crashed: its machine went down, or its worker did.",
+            silent,
+            ChangeFlowRunState(name=None, state=StateType.CRASHED, message="it was not heard of any more", force=False),
+        ),
+        _automation(
+            "go on after a crash",
+            "A run whose process has ended is scheduled again, at most three times.",
+            crashed,
+            ChangeFlowRunState(name="AwaitingRetry", state=StateType.SCHEDULED, message=again, force=False),
+        ),
+    ]
+
+
+def _notifications(block: UUID) -> list[AutomationCore]:
+    failed = _on(_FAILED, {**_A_RUN, "prefect.state-message": f"!{_OVER_BUDGET_MESSAGE}"}, _OF_OURS)
+    state = "{{ event.resource['prefect.state-name'] }}: {{ event.resource['prefect.state-message'] }}"
+    return [
+        _automation(
+            "tell of failures",
+            "A run failed, or crashed once more than it is begun anew.",
+            failed,
+            SendNotification(
+                block_document_id=block,
+                subject="h5dat: {{ flow.name }} {{ event.resource['prefect.state-name'] }}",
+                body="{{ flow_run.name }}\n" + state + "\n{{ flow_run | ui_url }}",
+            ),
+        ),
+        _automation(
+            "tell of rejects",
+            "More was rejected than `max_rejects` allows.",
+            _on(OVER_BUDGET, {"prefect.resource.id": "h5dat.output.*"}),
+            SendNotification(
+                block_document_id=block,
+                subject="h5dat: rejects over budget",
+                body="{{ event.payload.message }}\n{{ flow_run | ui_url }}",
+            ),
+        ),
+    ]
+
+
+_FAILED = ("prefect.flow-run.Failed", "prefect.flow-run.TimedOut", "prefect.flow-run.Crashed")
+
+
+def _on(events: str | Iterable[str], match: dict[str, Any], related: dict[str, Any] | None = None) -> EventTrigger:
+    """Whenever one of these events happens."""
+    expect = {events} if isinstance(events, str) else set(events)
+    return EventTrigger(match=match, match_related=related or {}, expect=expect, posture=Posture.Reactive, threshold=1)
+
+
+def _automation(name: str, description: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:
+    return AutomationCore(name=OURS + name, description=description, trigger=trigger, actions=[action])
+
+
+def _block(client: SyncPrefectClient, notify: str) -> UUID:
+    kind, _, name = notify.partition("/")
+    try:
+        return client.read_block_document_by_name(name, kind).id
+    except ObjectNotFound as exc:
+        raise ConfigError(
+            f"--notify {notify}: found no such block, expected its type/name, as slack-webhook/ops; make it in the UI"
+        ) from exc
+
+
+def _block_of(automations: list[Automation]) -> UUID | None:
+    """The block that notifications are sent by already."""
+    actions = (action for automation in automations for action in automation.actions)
+    return next((action.block_document_id for action in actions if isinstance(action, SendNotification)), None)

@@ -1,0 +1,77 @@
+"""The commands that have Prefect run things by itself: `h5dat deploy`, `h5dat serve`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from flows.server import Api
+
+Prefix = Annotated[
+    str,
+    typer.Option("--prefix", envvar="H5DAT_PREFIX", metavar="PREFIX", help="Ingest what comes in here every night: a folder, or s3://..."),
+]
+Into = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", envvar="H5DAT_OUTPUT", metavar="FILE", help="Into this file; {stem} and {prefix} in it make one an archive."
+    ),
+]
+Pool = Annotated[str, typer.Option("--pool", metavar="NAME", help="The work pool; it is made when there is none.")]
+Notify = Annotated[
+    str | None, typer.Option("--notify", metavar="TYPE/NAME", help="Tell of failures by this Prefect block, such as slack-webhook/ops.")
+]
+
+
+def deploy(prefix: Prefix = "", output: Into = "", pool: Pool = "h5dat", notify: Notify = None) -> None:
+    """Register the flows on a Prefect server, with schedules and automations; workers of the pool run them. Again gives the same."""
+    with _registering() as api:
+        from deployments.definitions import Places
+        from deployments.deploying import deploy as register
+
+        for line in register(Places(_absolute(prefix), _absolute(output)), pool, notify):
+            typer.echo(line)
+    typer.echo(f"Look at it: {api.ui_url}/deployments\nRun it: prefect worker start --pool {pool}")
+
+
+def serve(prefix: Prefix = "", output: Into = "", notify: Notify = None) -> None:
+    """Do all of it on this machine: register the flows, and run what is scheduled, asked for or lands, until interrupted."""
+    with _registering() as api:
+        from deployments.definitions import Places
+        from deployments.deploying import serve as register_and_run
+
+        register_and_run(
+            Places(_absolute(prefix), _absolute(output)), notify, lambda: typer.echo(f"Serving; look at it: {api.ui_url}/deployments")
+        )
+
+
+@contextmanager
+def _registering() -> Iterator[Api]:
+    """The API that stays, and this process as its client. Raises ServerError for one that does not answer, or says no."""
+    from flows.prefect_client import service_environment
+    from flows.server import ServerError
+    from flows.standing_server import lasting
+
+    api = lasting()
+    os.environ.update(service_environment(api.url))
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError  # reads the environment
+
+    try:
+        yield api
+    except (httpx.TransportError, PrefectHTTPStatusError) as exc:
+        raise ServerError(
+            f"Prefect server at {api.url}: {exc or type(exc).__name__}; look at PREFECT_API_URL and the server's log"
+        ) from exc
+
+
+def _absolute(place: str) -> str:
+    """Workers have other working folders than whoever says this."""
+    from h5dat_lib.storage import S3
+
+    return place if not place or place.startswith(S3) else os.path.abspath(place) + "/" * place.endswith("/")

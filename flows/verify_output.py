@@ -1,0 +1,71 @@
+"""The flow that re-reads an output against its recorded checksums, shows the rows that are not as they were written, and fails on them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from glob import glob
+from itertools import islice
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from flows.credentials import use_credentials
+from flows.unattended import DAY_SECONDS, final_failures, refuse_relative
+from h5dat_lib.config import S3Options
+from h5dat_lib.errors import InputError
+from h5dat_lib.storage import S3, aws
+from h5dat_lib.verification import Verified, verify
+
+_DEFAULTS = S3Options()
+_MOST_SHOWN = 1000
+"""Mismatches in the artifact."""
+
+
+@flow(
+    name="verify output", flow_run_name="{output}", persist_result=False, retries=1, retry_delay_seconds=60, timeout_seconds=DAY_SECONDS
+)  # fmt: skip
+def verify_output(output: str, s3: S3Options = _DEFAULTS) -> State[Any]:
+    """Reads every chunk of an output and compares its checksum; the run fails when one differs.
+
+    Args:
+        output: The HDF5 file: an absolute path, several by `*` in it, or `s3://bucket/key.h5`.
+        s3: How an output in S3 is reached.
+    """
+    with final_failures():
+        refuse_relative(output)
+        use_credentials(s3)
+        aws.use(s3)
+        verified = {path: _verified(path) for path in _outputs(output)}
+    return _told(verified)
+
+
+def _outputs(output: str) -> list[str]:
+    if output.startswith(S3) or os.path.exists(output):
+        return [output]
+    if not (found := sorted(glob(output, recursive=True))):
+        raise InputError(f"{output}: found no such file, expected an output; check the path")
+    return found
+
+
+def _verified(path: str) -> Verified:
+    verified = verify(path)
+    get_run_logger().info("%s: %d chunks, %.1f MB, %d mismatches", path, verified.chunks, verified.bytes / 1e6, len(verified.mismatches))
+    return verified
+
+
+def _told(verified: dict[str, Verified]) -> State[Any]:
+    mismatches = [(path, mismatch) for path, found in verified.items() for mismatch in found.mismatches]
+    chunks = sum(found.chunks for found in verified.values())
+    if not mismatches:
+        return Completed(message=f"{chunks} chunks in {len(verified)} files are as they were written")
+    table = [{"output": path, **asdict(mismatch)} for path, mismatch in islice(mismatches, _MOST_SHOWN)]
+    create_table_artifact(table, key="h5dat-mismatches", description=f"Rows that are not as they were written, at most {_MOST_SHOWN}")
+    path, first = mismatches[0]
+    return Failed(
+        message=f"{len(mismatches)} of {chunks} chunks differ from what was written; the first: {path}, {first.table}: {first.reason}"
+    )
