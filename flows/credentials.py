@@ -36,8 +36,7 @@ def _loaded(name: str) -> Any:
         return AwsCredentials.load(name)
     except ValueError as exc:
         raise ConfigError(
-            f"s3.credentials_block {name}: found no block `aws-credentials/{name}` on the Prefect server ({os.environ.get('PREFECT_API_URL')}), "
-            "expected one; make it in the UI under Blocks"
+            f"s3.credentials_block {name}: found no block `aws-credentials/{name}` on the Prefect server, expected one; make it in the UI"
         ) from exc
 
 

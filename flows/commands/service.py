@@ -18,9 +18,7 @@ Prefix = Annotated[
 ]
 Into = Annotated[
     str,
-    typer.Option(
-        "--output", "-o", envvar="H5DAT_OUTPUT", metavar="FILE", help="Into this file; {stem} and {prefix} in it make one an archive."
-    ),
+    typer.Option("--output", "-o", envvar="H5DAT_OUTPUT", metavar="FILE", help="Into this file; {stem} and {prefix} in it make several."),
 ]
 Pool = Annotated[str, typer.Option("--pool", metavar="NAME", help="The work pool; it is made when there is none.")]
 Notify = Annotated[
@@ -65,9 +63,7 @@ def _registering() -> Iterator[Api]:
     try:
         yield api
     except (httpx.TransportError, PrefectHTTPStatusError) as exc:
-        raise ServerError(
-            f"Prefect server at {api.url}: {exc or type(exc).__name__}; look at PREFECT_API_URL and the server's log"
-        ) from exc
+        raise ServerError(f"Prefect server at {api.url}: found {type(exc).__name__} ({exc}); look at PREFECT_API_URL and its log") from exc
 
 
 def _absolute(place: str) -> str:
