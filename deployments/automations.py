@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment, SendNotification
+from prefect.events.actions import ActionTypes, CancelFlowRun, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
@@ -26,12 +26,20 @@ LANDED = "h5dat.archive.landed"
 _PAGE = 200
 _A_RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
 _OF_OURS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.h5dat", "prefect.resource.role": "tag"}
-_ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed")}
-_BEAT = "prefect.flow-run.heartbeat"
+_ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+_BEGINS = ("Scheduled", "AwaitingRetry", "Pending", "Running")
 _MISSED = timedelta(seconds=150)
 """How long a run may be silent: it says every 30 s that it is there."""
-_ATTEMPTS = ["0", "1", "2", "3"]
-"""How often a run may have begun when it is begun anew after a crash."""
+_SETTLED = timedelta(seconds=30)
+"""How long a run is left crashed: its worker tells of the crash twice, and would end a run that has begun anew between."""
+_CAN_GO_ON: dict[str, str | list[str]] = {
+    "prefect.run-count": ["1", "2", "3"],
+    "prefect.state-message": "!*status code* 1.*",
+}
+"""Of a crashed run: it had begun, not often, and was not ended by an error of the program such as a missing package, which would come again
+before the run begins, for ever."""
+_LONGEST = timedelta(days=7)
+"""How long a run may take. Not the flow's own timeout, which takes whatever interrupts a run for itself, the loss of a lease too."""
 _OVER_BUDGET_MESSAGE = "Flow run encountered an exception: BudgetExceeded*"
 
 
@@ -77,11 +85,6 @@ def _content(automation: AutomationCore) -> dict[str, Any]:
 
 def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
     again = "its process has ended; the run goes on from the last commit"
-    silent = EventTrigger(
-        match=_A_RUN, match_related=_OF_OURS, for_each={"prefect.resource.id"}, after={_BEAT}, expect={_BEAT, *_ENDS},
-        posture=Posture.Proactive, threshold=1, within=_MISSED,
-    )  # fmt: skip
-    crashed = _on("prefect.flow-run.Crashed", {**_A_RUN, "prefect.run-count": _ATTEMPTS}, _OF_OURS)
     parameters = {
         "archives": ["{{ event.payload.archive }}"],
         "output": "{{ event.payload.output }}",
@@ -90,21 +93,27 @@ def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
     return [
         _automation(
             "ingest what lands",
-            f"On `{LANDED}`, runs ingest-archive.",
+            f"On the event {LANDED}, runs ingest-archive.",
             _on(LANDED, {"prefect.resource.id": "*"}),
             RunDeployment(source="selected", deployment_id=ingest_archive, parameters=parameters, job_variables=None),
         ),
         _automation(
             "miss silent runs",
             "A run that no longer says that it is there has crashed: its machine went down, or its worker did.",
-            silent,
+            _unless(("heartbeat",), ("heartbeat", *_ENDS), _MISSED),
             ChangeFlowRunState(name=None, state=StateType.CRASHED, message="it was not heard of any more", force=False),
         ),
         _automation(
             "go on after a crash",
             "A run whose process has ended is scheduled again, at most three times.",
-            crashed,
+            _unless(("Crashed",), _BEGINS, _SETTLED, _CAN_GO_ON),
             ChangeFlowRunState(name="AwaitingRetry", state=StateType.SCHEDULED, message=again, force=False),
+        ),
+        _automation(
+            "end what takes a week",
+            "A run that has not ended after seven days is cancelled; its output can be read, and another run goes on with it.",
+            _unless(("Running",), _ENDS, _LONGEST),
+            CancelFlowRun(),
         ),
     ]
 
@@ -143,6 +152,20 @@ def _on(events: str | Iterable[str], match: dict[str, Any], related: dict[str, A
     """Whenever one of these events happens."""
     expect = {events} if isinstance(events, str) else set(events)
     return EventTrigger(match=match, match_related=related or {}, expect=expect, posture=Posture.Reactive, threshold=1)
+
+
+def _unless(after: Iterable[str], expected: Iterable[str], within: timedelta, match: dict[str, Any] | None = None) -> EventTrigger:
+    """When a run of ours entered one of the first states, and has not entered one of the others for a time."""
+    return EventTrigger(
+        match=_A_RUN | (match or {}),
+        match_related=_OF_OURS,
+        for_each={"prefect.resource.id"},
+        after={f"prefect.flow-run.{state}" for state in after},
+        expect={f"prefect.flow-run.{state}" for state in expected},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
+    )
 
 
 def _automation(name: str, description: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:

@@ -15,6 +15,8 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.types.entrypoint import EntrypointType
 
 __all__ = ["FILE", "POOL", "Places", "definitions", "deployments"]
 
@@ -50,12 +52,14 @@ def deployments(client: SyncPrefectClient, places: Places, pool: str | None = No
 
 
 def _deployment(each: Mapping[str, Any], client: SyncPrefectClient, places: Places, pool: str | None) -> RunnerDeployment:
-    deployment = RunnerDeployment.from_entrypoint(
-        each["entrypoint"],
+    flow: Flow[..., Any] = load_flow_from_entrypoint(each["entrypoint"])
+    deployment = RunnerDeployment.from_flow(
+        flow,
         each["name"],
         description=each["description"],
         tags=each["tags"],
         concurrency_limit=ConcurrencyLimitConfig(**each["concurrency_limit"]),
+        entrypoint_type=EntrypointType.MODULE_PATH,  # otherwise workers would copy the folder that this runs in
     )
     deployment.work_pool_name = pool  # None, too, is sent: it may have been one of a pool before
     deployment.job_variables = each["work_pool"]["job_variables"] if pool else {}

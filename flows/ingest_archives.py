@@ -28,7 +28,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from flows.credentials import use_credentials
 from flows.prefect_client import worker_environment
-from flows.unattended import WEEK_SECONDS, final_failures, refuse_relative, tell_of_rejects
+from flows.unattended import final_failures, refuse_relative, tell_of_rejects
 from h5dat_lib.config import Config
 from h5dat_lib.errors import BudgetExceeded, Interrupted
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
@@ -63,9 +63,7 @@ def run_prepared(run: Ingest, observe: Observe) -> Report:
     return cast(Report, state.result())
 
 
-@flow(
-    name="ingest archives", flow_run_name="{output}", persist_result=False, retries=2, retry_delay_seconds=60, timeout_seconds=WEEK_SECONDS
-)
+@flow(name="ingest archives", flow_run_name="{output}", persist_result=False, retries=2, retry_delay_seconds=60)
 def ingest_archives(archives: list[str], output: str, config: Config = _DEFAULTS) -> Report | State[Any]:
     """Converts archives into an HDF5 file; a run that was stopped ends as Cancelled.
 

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from flows.credentials import use_credentials
 from flows.ingest_archives import ingest_archives
-from flows.unattended import WEEK_SECONDS, final_failures, refuse_relative
+from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import Config
 from h5dat_lib.prefix import Destined, destined, lacking
 from h5dat_lib.storage import aws
@@ -34,7 +34,7 @@ INGEST_ARCHIVE = "ingest archives/ingest-archive"
 """The deployment whose runs ingest one archive each."""
 _DEFAULTS = Config()
 _POLL_SECONDS = 2.0
-_REVIVED = timedelta(seconds=60)
+_REVIVED = timedelta(seconds=90)
 """How long a crashed run may take to be scheduled again, by the automation that does so."""
 _MOST_SHOWN = 1000
 """Archives in the artifact; those that failed come first."""
@@ -59,9 +59,7 @@ _IN_ALREADY = "in already"
 _DONE = (_IN_ALREADY, "Completed")
 
 
-@flow(
-    name="ingest prefix", flow_run_name="{prefix}", persist_result=False, retries=1, retry_delay_seconds=60, timeout_seconds=WEEK_SECONDS
-)  # fmt: skip
+@flow(name="ingest prefix", flow_run_name="{prefix}", persist_result=False, retries=1, retry_delay_seconds=60)
 def ingest_prefix(
     prefix: str, output: str, pattern: str = "**", config: Config = _DEFAULTS, at_once: Annotated[int, Field(ge=1)] = 2
 ) -> State[Any]:
@@ -105,7 +103,8 @@ def _ingested_by_runs(client: SyncPrefectClient, wanted: list[Destined], config:
     todo, under_way, ended = deque(wanted), dict[UUID, Destined](), list[Ingested]()
     while todo or under_way:
         while todo and len(under_way) < at_once:
-            under_way[_run_of(todo[0], config)] = todo.popleft()
+            each = todo.popleft()
+            under_way[_run_of(each, config)] = each
         time.sleep(_POLL_SECONDS)
         ended += [_outcome(under_way.pop(run), state) for run, state in _ended(client, under_way).items()]
     return ended

@@ -10,15 +10,13 @@ from prefect.client.schemas.objects import State
 
 from flows.credentials import use_credentials
 from flows.ingest_archives import carry_out
-from flows.unattended import WEEK_SECONDS, final_failures, refuse_relative
+from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import Config
 from h5dat_lib.pipeline import Report
 from h5dat_lib.retrying import Retry, last_config
 
 
-@flow(
-    name="retry rejects", flow_run_name="{output}", persist_result=False, retries=1, retry_delay_seconds=60, timeout_seconds=WEEK_SECONDS
-)  # fmt: skip
+@flow(name="retry rejects", flow_run_name="{output}", persist_result=False, retries=1, retry_delay_seconds=60)
 def retry_rejects(output: str, config: Config | None = None) -> Report | State[Any]:
     """Converts the rejects of an output again; what now works becomes rows. A run that was stopped ends as Cancelled.
 

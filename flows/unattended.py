@@ -15,11 +15,8 @@ from h5dat_lib.errors import BudgetExceeded, H5datError, InputError
 from h5dat_lib.pipeline import Ingest
 from h5dat_lib.storage import S3, aws
 
-__all__ = ["DAY_SECONDS", "OVER_BUDGET", "WEEK_SECONDS", "final_failures", "refuse_relative", "tell_of_rejects"]
+__all__ = ["OVER_BUDGET", "final_failures", "refuse_relative", "tell_of_rejects"]
 
-DAY_SECONDS = 24 * 3600.0
-WEEK_SECONDS = 7 * DAY_SECONDS
-"""How long a run may take. Members, requests and locks have limits of their own: this ends what hangs all the same."""
 OVER_BUDGET = "h5dat.rejects.over_budget"
 """The event of a run that ended because more was rejected than `max_rejects` allows."""
 _LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)

@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.credentials import use_credentials
-from flows.unattended import DAY_SECONDS, final_failures, refuse_relative
+from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import S3Options
 from h5dat_lib.errors import InputError
 from h5dat_lib.storage import S3, aws
@@ -26,9 +26,7 @@ _MOST_SHOWN = 1000
 """Mismatches in the artifact."""
 
 
-@flow(
-    name="verify output", flow_run_name="{output}", persist_result=False, retries=1, retry_delay_seconds=60, timeout_seconds=DAY_SECONDS
-)  # fmt: skip
+@flow(name="verify output", flow_run_name="{output}", persist_result=False, retries=1, retry_delay_seconds=60)
 def verify_output(output: str, s3: S3Options = _DEFAULTS) -> State[Any]:
     """Reads every chunk of an output and compares its checksum; the run fails when one differs.
 
