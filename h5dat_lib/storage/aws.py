@@ -6,6 +6,7 @@ Credentials are found in boto3's own ways: environment, profile, container, inst
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -96,6 +97,16 @@ def client(service: str) -> Any:
         raise ConfigError(f"s3: {exc}; look at `s3` in the configuration, the AWS_* variables and ~/.aws/config") from exc
     found.meta.events.register("before-send", _count)
     return found
+
+
+def _begin_anew() -> None:
+    """In a child that was forked: its parent's connections are not its own, and a thread that is not there may hold a lock."""
+    global _counting, _building
+    _counting, _building = threading.Lock(), threading.Lock()
+    client.cache_clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _count(request: Any, event_name: str, **_: Any) -> None:

@@ -35,6 +35,8 @@ class BlockFile(io.RawIOBase):
         # A garbage collection between HDF5's seek and its read may close a dataset, for which HDF5 seeks and reads elsewhere.
         self._wanted = [0]
         self._told = 0
+        self._next = -1
+        self._growing = 1
 
     def __repr__(self) -> str:
         return self._source.uri  # what h5py takes for the name of the file
@@ -87,8 +89,10 @@ class BlockFile(io.RawIOBase):
             number += 1
 
     def _fetch(self, numbers: range) -> None:
-        """Neighbouring blocks by one request, no more than half of what is kept."""
-        first, last = numbers.start, min(numbers.stop, numbers.start + _KEPT // 2)
+        """Neighbouring blocks by one request, no more than a quarter of what is kept; more and more while they are read in order."""
+        self._growing = min(2 * self._growing, _KEPT // 4) if numbers.start == self._next else 1
+        first, last = numbers.start, min(max(numbers.stop, numbers.start + self._growing), numbers.start + max(_KEPT // 4, 1))
+        last = self._next = min(last, -(-self.size // _BLOCK_BYTES))
         start = first * _BLOCK_BYTES
         before = aws.traffic()
         data = self._source.fetch(start, min(last * _BLOCK_BYTES, self.size) - start)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
+import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
 
 import h5dat_lib
-from h5dat_lib.errors import FormatError, InputError
+from h5dat_lib.errors import InputError
 from h5dat_lib.storage import BlockFile, aws, s3
 from tests.conftest import Bucket, Ran, config, make_folder, picture
 from tests.faulty_proxy import Fault, FaultyProxy
@@ -134,5 +137,26 @@ def test_a_file_of_hdf5_without_our_pages_is_read_too(bucket: Bucket) -> None:
         file["a"] = range(1000)
     with BlockFile(bucket.put("a", plain.getvalue())) as blocks, h5py.File(blocks, "r") as file:
         assert file["a"][999] == 999
-    with pytest.raises(FormatError, match="without H5DAT's mark"):
-        h5dat_lib.open(bucket.uri("a"))
+    with h5dat_lib.open(bucket.uri("a")) as opened:
+        assert (opened.classes, opened.hdf5["a"][5]) == ((), 5)
+
+
+def test_blocks_that_are_read_in_order_come_several_at_a_time(bucket: Bucket) -> None:
+    data = DATA * 8
+    with BlockFile(bucket.put("a", data)) as file:
+        assert b"".join(_read(file, at, 1 << 18) for at in range(0, len(data), 1 << 18)) == data
+        assert file.requests <= 6
+    assert aws.requests["bytes in"] == len(data)
+
+
+def test_a_file_in_s3_is_opened_anew_in_a_child_and_from_a_pickle(bucket: Bucket, output: Path) -> None:
+    bucket.client.upload_file(str(output), bucket.name, "out.h5")
+    with h5dat_lib.open(bucket.uri("out.h5")) as file, multiprocessing.get_context("fork").Pool(1) as pool:
+        pixels = file["images"].pixels
+        assert pool.apply(_sum, (pixels, 5)) == int(pixels[5].sum())
+        with pickle.loads(pickle.dumps(file)) as again:
+            assert (again["images"].pixels[5] == pixels[5]).all()
+
+
+def _sum(pixels: Any, row: int) -> int:
+    return int(pixels[row].sum())
