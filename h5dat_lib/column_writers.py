@@ -66,14 +66,18 @@ class ColumnWriter(Protocol):
 
 
 class _Appender:
-    """A dataset of numbers that grows by arrays; its last chunk may be open, and is then written again."""
+    """A dataset of numbers that grows by arrays. Its last chunk may be open: it is written when all is, and then written again."""
 
     def __init__(self, writer: ChunkWriter, dataset: h5py.Dataset) -> None:
         self.dataset = dataset
         self._writer = writer
         self._held: list[Array] = []
         self._held_rows = 0
+        # Asked of h5py once: each of these goes to the file.
         self._shuffled = bool(dataset.shuffle)
+        self._dtype: np.dtype[Any] = dataset.dtype
+        self._chunk_rows: int = dataset.chunks[0]
+        self._rows = len(dataset)
 
     @classmethod
     def create(cls, writer: ChunkWriter, path: str, dtype: np.dtype[Any], tail: tuple[int, ...] = ()) -> _Appender:
@@ -84,43 +88,59 @@ class _Appender:
         return cls(writer, writer.create(path, tail, kind, (rows, *tail), shuffle))
 
     def __len__(self) -> int:
-        return len(self.dataset) + self._held_rows
+        return self._rows + self._held_rows
 
     def append(self, values: Array) -> None:
-        values = np.asarray(values, self.dataset.dtype)
+        values = np.asarray(values, self._dtype)
         self._held.append(values)
         self._held_rows += len(values)
         if self._held_rows * values.dtype.itemsize > _HELD_BYTES:
-            self.flush()
+            self._write_whole()
 
     def flush(self) -> None:
         if self._held_rows:
-            start = len(self.dataset)
-            first = start - start % self.dataset.chunks[0]
-            # The dtype is given again because h5py reads fixed-length UTF-8 as plain bytes, and concatenate would widen.
-            values = np.concatenate([Rows(self.dataset)[first:start], *self._held], dtype=self.dataset.dtype, casting="unsafe")
-            self._held, self._held_rows = [], 0
-            self.dataset.resize(first + len(values), axis=0)
+            first, values = self._take_held()
             self._write_from(first, values)
+
+    def _write_whole(self) -> None:
+        """Writes what fills chunks; the rest stays held."""
+        first, values = self._take_held()
+        whole = len(values) - len(values) % self._chunk_rows
+        self._write_from(first, values[:whole])
+        self._held, self._held_rows = [values[whole:].copy()], len(values) - whole
+
+    def _take_held(self) -> tuple[int, Array]:
+        """The row at which the open chunk starts, and the values from there on."""
+        first = self._rows - self._rows % self._chunk_rows
+        written = [Rows(self.dataset)[first : self._rows]] if first < self._rows else []
+        # The dtype is given again because h5py reads fixed-length UTF-8 as plain bytes, and concatenate would widen.
+        values = np.concatenate([*written, *self._held], dtype=self._dtype, casting="unsafe")
+        self._held, self._held_rows = [], 0
+        return first, values
 
     def set(self, rows: Array, value: Any) -> None:
         self.flush()
-        step = self.dataset.chunks[0]
+        step = self._chunk_rows
         for first in (np.unique(rows // step) * step).tolist():
             values = Rows(self.dataset)[first : first + step]
             values[rows[(rows >= first) & (rows < first + step)] - first] = value
             self._write_from(first, values)
 
     def _write_from(self, first: int, values: Array) -> None:
-        step = self.dataset.chunks[0]
+        step = self._chunk_rows
+        if first + len(values) > self._rows:
+            self._rows = first + len(values)
+            self.dataset.resize(self._rows, axis=0)
         for at in range(0, len(values), step):
             data, mask = self._encoded(values[at : at + step])
             row = first + at
             self._writer.write_chunk(self.dataset, row // step, (row, *(0,) * (values.ndim - 1)), data, mask)
 
     def _encoded(self, values: Array) -> tuple[Any, int]:
-        full = np.zeros(self.dataset.chunks, values.dtype)
-        full[: len(values)] = values
+        full = values
+        if len(values) < self._chunk_rows:
+            full = np.zeros((self._chunk_rows, *values.shape[1:]), values.dtype)
+            full[: len(values)] = values
         if not self._shuffled:
             return self._writer.compress(full.tobytes())
         # HDF5's shuffle filter: first bytes of all values, then second bytes, ... (H5Z_FILTER_SHUFFLE).
@@ -138,6 +158,11 @@ class ScalarWriter:
         self.nullable = isinstance(found, h5py.Group)
         self._values = _Appender(writer, found["values"] if self.nullable else found)
         self._mask = _Appender(writer, found["mask"]) if self.nullable else None
+        stored = self._values.dataset
+        self.form = str(attribute(stored, "form", ""))
+        """How dates were written."""
+        self.dtype: np.dtype[Any] = np.dtype(f"<M8[{stored.attrs['unit']}]") if "unit" in stored.attrs else stored.dtype
+        """The type of the values; of dates, which are stored as integers, numpy's."""
 
     @classmethod
     def create(cls, writer: ChunkWriter, path: str, dtype: np.dtype[Any], form: str = "") -> ScalarWriter:
@@ -147,17 +172,6 @@ class ScalarWriter:
         column = cls(writer, path)
         column._describe()
         return column
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the values; of dates, which are stored as integers, numpy's."""
-        stored = self._values.dataset
-        return np.dtype(f"<M8[{stored.attrs['unit']}]") if "unit" in stored.attrs else stored.dtype
-
-    @property
-    def form(self) -> str:
-        """How dates were written."""
-        return str(attribute(self._values.dataset, "form", ""))
 
     def fits(self, column: StagedColumn) -> bool:
         if not isinstance(column, StagedScalars):
@@ -573,10 +587,8 @@ def _cast(values: Array, missing: Array | None, dtype: np.dtype[Any]) -> Array:
     """Values as another type; numbers become the strings that CSV would write, and missing ones become empty or NaN."""
     if dtype.kind == "S" and values.dtype.kind != "S":
         return np.array(_strings(values, missing), dtype)
-    cast = values.astype(dtype)
-    if dtype.kind == "f" and missing is not None:
-        cast[missing] = np.nan
-    return cast
+    cast = values.astype(dtype, copy=False)
+    return np.where(missing, np.nan, cast) if dtype.kind == "f" and missing is not None else cast
 
 
 def _strings(values: Array, missing: Array | None) -> list[bytes]:
