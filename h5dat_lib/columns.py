@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -138,6 +139,18 @@ class Fault:
     """A part of a member, such as one CSV record, that could not be converted while the rest could."""
 
     reason: str
+
+
+class Draft(Enum):
+    """What a converter says of the blocks and faults of its member, when it cannot know yet whether they hold.
+
+    Those behind ``BEGUN``, before which there are none, are as good as any others once they are ``KEPT``, and never were when they are
+    ``DROPPED`` or the conversion fails. All are of the class's own table, without pairs.
+    """
+
+    BEGUN = "begun"
+    KEPT = "kept"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True)

@@ -383,6 +383,12 @@ class TablePacker:
             self._out.add(segment)
         self._packers, self._signature, self._sealed, self._blocks, self._held = {}, (), self.rows, 0, 0
 
+    def take_back(self, rows: int) -> None:
+        """Forgets all rows but the first so many, at which the table was sealed; they had no pairs."""
+        self._packers, self._signature, self._blocks, self._held = {}, (), 0, 0
+        self._untyped.clear()
+        self.rows = self._sealed = rows
+
     def _decide_types(self) -> None:
         if not self._untyped:
             return

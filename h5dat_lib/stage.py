@@ -21,7 +21,7 @@ from pathlib import Path
 from h5dat_lib.archive import is_container, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
 from h5dat_lib.archive.packed import unpacked, unpacked_path
-from h5dat_lib.columns import Block, Bytes, Categories, Column, Fault, References, Scalars
+from h5dat_lib.columns import Block, Bytes, Categories, Column, Draft, Fault, References, Scalars
 from h5dat_lib.config import Config, Limits, MediumOptions, load
 from h5dat_lib.convert import FILE, by_extension, handler_for, single_threaded
 from h5dat_lib.convert.handler import Handler
@@ -199,6 +199,8 @@ class _BatchConverter:
         self._of_classes: dict[str, MediumOptions] = {}
         self._members: list[tuple[str, int, int, str, str, str, int, float]] = []
         self._rejects: list[tuple[str, str, str]] = []
+        self._draft: tuple[int, int, tuple[int, int]] | None = None
+        """Rows of the table, rejects, and the mark in the staged file before the draft of a member."""
 
     def add(self, record: Record) -> None:
         """Converts one member; whatever is wrong with it costs this member only."""
@@ -232,15 +234,35 @@ class _BatchConverter:
         rows, whole = 0, False
         try:
             for block in _blocks(handler, source, self._options(class_.name)):
-                if isinstance(block, Fault):
+                if isinstance(block, Draft):
+                    rows = self._note_draft(block, place.table(""), rows)
+                elif isinstance(block, Fault):
                     self._reject(member, "convert", block.reason)
                 else:
                     place.table(block.table).add(_with_member(place.located(_labelled(block, labels)), self.members))
                     rows += block.rows if block.table or content.part[0] == 0 else 0  # a further part goes on with the row of the first
             whole = True
         finally:
+            if not whole and self._draft:
+                rows = self._note_draft(Draft.DROPPED, place.table(""), rows)
             if whole or rows:  # what was converted before a fault stays, and keeps its origin
                 self._note(content, f"{handler.name}/{handler.version}", class_, rows)
+
+    def _note_draft(self, draft: Draft, table: TablePacker, rows: int) -> int:
+        """Marks where a member's draft begins, forgets the mark, or goes back to it; returns how many of its rows are left."""
+        if draft is Draft.BEGUN:
+            self._write_rejects()
+            table.seal()
+            self._draft = (table.rows, self.rejects, self._out.mark())
+            return rows
+        before, self._draft = self._draft, None
+        if draft is Draft.KEPT or not before:
+            return rows
+        first, self.rejects, mark = before
+        self._rejects.clear()
+        table.take_back(first)
+        self._out.take_back(mark)
+        return 0
 
     def _options(self, class_name: str) -> MediumOptions:
         """The options of a class, with the keys that have been decided to become columns."""
@@ -391,7 +413,7 @@ def _with_member(block: Block, member: int) -> Block:
     return replace(block, columns={"_member": References([member] * block.rows, MEMBERS), **block.columns})
 
 
-def _blocks(handler: Handler, content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
+def _blocks(handler: Handler, content: Content, options: MediumOptions) -> Iterator[Block | Fault | Draft]:
     """What a handler gives. Whatever a decoder raises costs its member; an archive or a disk that fails, the batch."""
     try:
         yield from handler.convert(content, options)

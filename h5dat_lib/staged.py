@@ -122,6 +122,20 @@ class StageWriter:
         columns = {name: self._described(column) for name, column in segment.columns.items()}
         self._segments.append({"table": segment.table, "rows": segment.rows, "columns": columns, "attributes": dict(segment.attributes)})
 
+    def mark(self) -> tuple[int, int]:
+        """Where the file and its index are."""
+        return self._at, len(self._segments)
+
+    def take_back(self, mark: tuple[int, int]) -> None:
+        """Forgets what was written behind a mark."""
+        try:
+            self._file.seek(mark[0])
+            self._file.truncate()
+        except OSError as exc:
+            raise self._full(exc) from exc
+        self._at = mark[0]
+        del self._segments[mark[1] :]
+
     def finish(self) -> int:
         """Writes the index and makes the file appear under its name; returns its size in bytes."""
         index = json.dumps(self._segments).encode()
@@ -130,7 +144,7 @@ class StageWriter:
         try:
             self._file.close()
         except OSError as exc:
-            raise OutputError(f"{self._path}: a batch cannot be staged: {exc.strerror}; free some space or set work_dir") from exc
+            raise self._full(exc) from exc
         self._partial.replace(self._path)
         return self._at
 
@@ -138,8 +152,11 @@ class StageWriter:
         try:
             self._file.write(data)
         except OSError as exc:
-            raise OutputError(f"{self._path}: a batch cannot be staged: {exc.strerror}; free some space or set work_dir") from exc
+            raise self._full(exc) from exc
         self._at += len(data)
+
+    def _full(self, exc: OSError) -> OutputError:
+        return OutputError(f"{self._path}: a batch cannot be staged: {exc.strerror}; free some space or set work_dir")
 
     def _described(self, column: StagedColumn) -> dict[str, Any]:
         return {key: self._array(value) if isinstance(value, np.ndarray) else value for key, value in vars(column).items()}

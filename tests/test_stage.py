@@ -14,7 +14,7 @@ import h5dat_lib
 from h5dat_lib import convert
 from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Content
-from h5dat_lib.columns import Block, Bytes, Fault
+from h5dat_lib.columns import Block, Bytes, Draft, Fault, Scalars
 from h5dat_lib.config import MediumOptions
 from h5dat_lib.convert.handler import Handler
 from h5dat_lib.errors import MemberError, OutputError
@@ -121,6 +121,37 @@ def test_rows_before_a_fault_stay_and_keep_their_origin(tmp_path: Path, monkeypa
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         assert [file["texts"].origin(row).member for row in range(2)] == ["a.txt", "b.txt"]
         assert [reject.reason for reject in file.rejects()] == ["line 2: not good", "broken off", "line 2: not good"]
+
+
+@pytest.mark.parametrize("end", ["drops", "fails"])
+def test_of_what_is_drafted_nothing_is_left_when_it_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    long = "x" * 100_000
+
+    def drafts(content: Content, options: MediumOptions) -> Iterator[Block | Fault | Draft]:
+        member = content.member.path
+        if member == "b.txt":
+            yield Draft.BEGUN
+            for number in range(1500):
+                yield Block(1, {"text": Bytes([long.encode()], "text"), "number": Scalars([number], "<i8")})
+                yield Fault("a guess")
+            if end == "fails":
+                raise MemberError("broken off")
+            yield Draft.DROPPED
+        yield Draft.BEGUN
+        yield Block(2, {"text": Bytes([member.encode(), content.read()], "text")})
+        yield Fault(f"of {member}")
+        yield Draft.KEPT
+
+    _texts_by(monkeypatch, drafts)
+    members = {f"{name}.txt": name.encode() for name in "abc"}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", config(workers=1))
+    names = ["a", "c"] if end == "fails" else ["a", "b", "c"]
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert set(file["texts"].columns) == {"text"}
+        assert file["texts"].text[:] == [text for name in names for text in (f"{name}.txt", name)]
+        assert [file["texts"].origin(row).member for row in range(2 * len(names))] == [f"{name}.txt" for name in names for _ in "12"]
+        assert [reject.reason for reject in file.rejects()] == ["of a.txt", "broken off" if end == "fails" else "of b.txt", "of c.txt"]
+    assert (tmp_path / "out.h5").stat().st_size < 1 << 23
 
 
 def test_a_disk_that_is_full_is_no_reject_of_the_member_it_happened_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

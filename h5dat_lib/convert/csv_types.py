@@ -60,9 +60,9 @@ class Kind:
         """The values, which are strings or of `arrow`'s type already, as a column."""
         import pyarrow as pa
 
-        values = without(values, self.words)
-        if self.name != "string" and values.type == pa.string():
-            values = _pointed(values, self.decimal).cast(self.arrow)
+        if values.type == pa.string():
+            values = without(values, self.words)
+            values = values if self.name == "string" else _pointed(values, self.decimal).cast(self.arrow)
         return _COLUMNS[self.name](values, self)
 
 
@@ -114,40 +114,53 @@ class Evidence:
         self._decimals = decimals
         self._dates = dates
         self._kinds: tuple[Kind, ...] = ()
+        self._last: pa.Array = None
+        self._typed: dict[Kind, pa.Array | None] = {}
         self._seen = False
         self._has_words = _pass_for_values(words, decimals, dates)
 
     def add(self, values: pa.Array) -> None:
         """Takes more values: strings, null where a field was empty."""
+        self._last, self._typed = values, {}
         if self._seen and not self._kinds:
             return
-        values = values.drop_null() if values.null_count else values
-        self.empty = self.empty and not len(values)
-        kinds = self._holding(values)
-        if not kinds and self._words:
+        present = values.drop_null() if values.null_count else values
+        self.empty = self.empty and not len(present)
+        typed = self._holding(values, present)
+        if not typed and self._words:
             # Words for "no value" are rare: they are only looked for where they may be what is in the way.
-            values = without(values, self._words).drop_null()
-            kinds = self._holding(values)
+            values = without(values, self._words)
+            present = values.drop_null()
+            typed = self._holding(values, present)
             self._has_words = True
-        if len(values):
-            self._kinds, self._seen = kinds, True
+        if len(present):
+            self._kinds, self._typed, self._seen = tuple(typed), typed, True
 
-    def _holding(self, values: pa.Array) -> tuple[Kind, ...]:
-        if not len(values):
-            return ()
-        kinds = self._kinds if self._seen else _candidates(values[0].as_py(), self._decimals, self._dates)
+    def _holding(self, values: pa.Array, present: pa.Array) -> dict[Kind, pa.Array | None]:
+        """The types that all values have, and the values in each, where they had to be made for that; ``present`` are those not null."""
+        if not len(present):
+            return {}
+        kinds = self._kinds if self._seen else _candidates(present[0].as_py(), self._decimals, self._dates)
         if kinds and kinds[0].name == "integer":
-            if _all_integers(values):
-                return kinds  # what is written as an int64 may stand in a column of floats
+            if (integers := _as_integers(values, present, kinds[0])) is not None:
+                # What is written as an int64 may stand in a column of floats.
+                return {kind: None if kind.name == "float" else integers for kind in kinds}
             kinds = kinds[1:]
-        kinds = tuple(kind for kind in kinds if _CHECKS[kind.name](values, kind))
-        self.clear |= {kind.decimal for kind in kinds if len(self._decimals) > 1 and kind.name == "float" and _is_clear(values, kind)}
-        return kinds
+        typed = {kind: found for kind in kinds if (found := _CHECKS[kind.name](values, present, kind)) is not None}
+        self.clear |= {kind.decimal for kind in typed if len(self._decimals) > 1 and kind.name == "float" and _is_clear(present, kind)}
+        return typed
 
     def kind(self, decimal: Decimal) -> Kind:
         """The type, in a table with this decimal separator: a string without any values."""
         kinds = [kind for kind in self._kinds if kind.name != "float" or kind.decimal == decimal]
         return replace(kinds[0], words=self._words if self._has_words else ()) if kinds else STRING
+
+    def last(self, kind: Kind) -> pa.Array:
+        """The values that were added last: in that type, where checking them has made them so, or as strings without the words."""
+        typed = self._typed.get(replace(kind, words=()))
+        if typed is None:
+            return self._last if kind.name == "string" else without(self._last, self._words)
+        return typed
 
 
 def without(values: pa.Array, words: tuple[str, ...]) -> pa.Array:
@@ -167,60 +180,67 @@ def _pointed(values: pa.Array, decimal: Decimal) -> pa.Array:
     return values if decimal == "." else pc.replace_substring(values, decimal, ".")
 
 
-# What all values of a column are
+# What all values of a column are: each takes values, null or not, with those that are not, and gives them in the type if all have it.
 
 
-def _all_integers(values: pa.Array) -> bool:
-    """Whether each is exactly what its int64 is written as, so that writing it back gives the same text."""
+def _as_integers(values: pa.Array, present: pa.Array, kind: Kind) -> pa.Array | None:
+    """If each is exactly what its int64 is written as, so that writing it back gives the same text."""
     import pyarrow as pa
 
-    if not _INTEGER.fullmatch(values[0].as_py()):
-        return False
+    if not _INTEGER.fullmatch(present[0].as_py()):
+        return None
     try:
-        values.cast(pa.int64())
+        integers = values.cast(kind.arrow)
     except pa.ArrowInvalid:
-        return False
+        return None
     # Arrow takes neither a plus sign nor spaces, but zeros in front, -0 and hexadecimal.
-    zero, *_, lengths = _leading_zeros(values)
-    return not np.any(zero & (lengths > 1))
+    text, ends = _text(present)
+    led, _ = _led_by_zero(text, ends)
+    return None if np.any(np.diff(ends)[led] > 1) else integers
 
 
-def _all_floats(values: pa.Array, kind: Kind) -> bool:
-    """Whether each is a finite number; not whole ones beyond int64, nor those with zeros in front, which are names.
+def _as_floats(values: pa.Array, present: pa.Array, kind: Kind) -> pa.Array | None:
+    """If each is a finite number; not whole ones beyond int64, nor those with zeros in front, which are names.
 
     Those with zeros in front are numbers where each has a sign, as Db2 writes DECIMAL.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if kind.decimal == "," and pc.any(pc.match_substring(values, ".")).as_py():
-        return False
-    values = _pointed(values, kind.decimal)
-    if not _NUMBER.fullmatch(values[0].as_py()):
-        return False
+    if kind.decimal == "," and pc.any(pc.match_substring(present, ".")).as_py():
+        return None
+    values, present = _pointed(values, kind.decimal), _pointed(present, kind.decimal)
+    if not _NUMBER.fullmatch(present[0].as_py()):
+        return None
     try:
-        numbers = values.cast(pa.float64())
-        whole = pc.invert(pc.match_substring(values, "."))
+        numbers = values.cast(kind.arrow)
+        whole = pc.invert(pc.match_substring(present, "."))
         if whole.true_count:
-            without_point = values.filter(whole)
+            without_point = present.filter(whole)
             without_point.filter(pc.invert(pc.match_substring_regex(without_point, "[eE]"))).cast(pa.int64())
     except pa.ArrowInvalid:
-        return False
-    zero, sign, follower, _ = _leading_zeros(values)
-    led = np.any(zero & (follower >= ord("0")) & (follower <= ord("9")))
-    return (not led or bool(np.all(sign))) and bool(pc.all(pc.is_finite(numbers)).as_py())
+        return None
+    if _has_names(present) or not pc.all(pc.is_finite(numbers)).as_py():
+        return None
+    return numbers
 
 
-def _leading_zeros(values: pa.Array) -> tuple[Array, Array, Array, Array]:
-    """Of each number without null: whether a zero is its first digit, whether it has a sign, the byte behind the first digit or 0,
-    and the length in bytes."""
-    text, ends = _text(values)
-    # One byte more, so that the byte behind the very last one can be looked at.
-    text = np.append(text, np.uint8(0))
-    sign = (text[ends[:-1]] == ord("-")) | (text[ends[:-1]] == ord("+"))
-    first = ends[:-1] + sign
-    follower = np.where(first + 1 < ends[1:], text[np.minimum(first + 1, ends[1:])], 0)
-    return text[first] == ord("0"), sign, follower, np.diff(ends)
+def _has_names(numbers: pa.Array) -> bool:
+    """Whether one has a zero and then another digit in front, and one has no sign."""
+    text, ends = _text(numbers)
+    led, signed = _led_by_zero(text, ends)
+    behind = ends[:-1][led] + signed[led] + 1
+    followers = text[behind[behind < ends[1:][led]]]
+    return bool(np.any((followers >= ord("0")) & (followers <= ord("9")))) and not signed.all()
+
+
+def _led_by_zero(text: Array, ends: Array) -> tuple[Array, Array]:
+    """The rows of numbers, none empty, whose first digit is a zero, and (rows,) whether each has a sign."""
+    first = text[ends[:-1]]
+    signed = (first == ord("-")) | (first == ord("+"))
+    if signed.any():
+        first[signed] = text[ends[:-1][signed] + 1]
+    return np.flatnonzero(first == ord("0")), signed
 
 
 def _text(values: pa.Array) -> tuple[Array, Array]:
@@ -244,34 +264,34 @@ def _is_clear(values: pa.Array, kind: Kind) -> bool:
     return bool(pc.any(pc.invert(pc.match_substring_regex(fractions, _THOUSANDS))).as_py())
 
 
-def _all_booleans(values: pa.Array, _: Kind) -> bool:
+def _as_booleans(values: pa.Array, present: pa.Array, kind: Kind) -> pa.Array | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return bool(pc.all(pc.is_in(values, value_set=pa.array(_TRUE + _FALSE))).as_py())
+    return values.cast(kind.arrow) if pc.all(pc.is_in(present, value_set=pa.array(_TRUE + _FALSE))).as_py() else None
 
 
-def _all_dates(values: pa.Array, kind: Kind) -> bool:
-    """Whether each is written as the template, and is a day of the calendar (proleptic, years 1 to 9999) and a time of day."""
+def _as_dates(values: pa.Array, present: pa.Array, kind: Kind) -> pa.Array | None:
+    """If each is written as the template, and is a day of the calendar (proleptic, years 1 to 9999) and a time of day."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     template = np.frombuffer(kind.template, np.uint8)
-    text, ends = _text(values)
+    text, ends = _text(present)
     if np.any(np.diff(ends) != len(template)):
-        return False
+        return None
     # A byte below the template's wraps around to a large one.
     most = np.where(template == ord("0"), 9, 0).astype(np.uint8)
     if np.any(text.reshape(-1, len(template)) - template > most):
-        return False
+        return None
     try:
         dates = values.cast(kind.arrow)
     except pa.ArrowInvalid:
-        return False
-    return bool(pc.min(dates).cast(pa.date32()).value >= _FIRST_DAY)
+        return None
+    return dates if pc.min(dates).cast(pa.date32()).value >= _FIRST_DAY else None
 
 
-_CHECKS: dict[str, Callable[[Any, Kind], bool]] = {"float": _all_floats, "boolean": _all_booleans, "date": _all_dates}
+_CHECKS: dict[str, Callable[[Any, Any, Kind], Any]] = {"float": _as_floats, "boolean": _as_booleans, "date": _as_dates}
 
 
 # Values -> columns

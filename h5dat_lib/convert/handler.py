@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from h5dat_lib.archive.member import Content
-from h5dat_lib.columns import Block, Fault
+from h5dat_lib.columns import Block, Draft, Fault
 from h5dat_lib.config import Medium, MediumOptions
 
-Convert = Callable[[Content, MediumOptions], Iterator[Block | Fault]]
+Convert = Callable[[Content, MediumOptions], Iterator[Block | Fault | Draft]]
 """Member and options -> blocks of rows, in order. Raises MemberError when the member cannot be converted."""
 
 

@@ -1,19 +1,22 @@
 """CSV and its kin: a member's bytes in, blocks of typed rows out.
 
-The member is read twice, as a stream: once to find what type each column has over all its rows, once for the rows.
+The type of a column is that of all its values. A member is read as if it went on as it begins; where a value says otherwise, what was
+made of it so far is dropped, it is read to its end for the types alone, and then once more for the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from h5dat_lib.archive.member import Content
-from h5dat_lib.columns import Block, Fault, Pairs, PairType, Strings
-from h5dat_lib.config import MediumOptions, TableOptions
+from h5dat_lib.columns import Block, Draft, Fault, Pairs, PairType, Strings
+from h5dat_lib.config import Limits, MediumOptions, TableOptions
 from h5dat_lib.convert.csv_form import Form, check_field, find_form, unique_names
 from h5dat_lib.convert.csv_records import OtherForm, Wanted, read_records
 from h5dat_lib.convert.csv_types import PAIR_TYPES, STRING, Decimal, Evidence, Kind, longest, without
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 64 << 10
 """Most rows of one block."""
+_HELD_BYTES = 8 << 20
+"""Records that are held until it is guessed how a member goes on; one that has no more is not guessed at."""
+_FAULT_BYTES = 200
+"""What a fault takes besides its reason."""
 REST = "_rest"
 """The column of what records have beyond their last named field."""
 
@@ -35,9 +42,19 @@ class Columns:
     kinds: tuple[Kind, ...]
     decimal: Decimal
 
+    def stay(self, later: Columns) -> bool:
+        """Whether they are still the same, apart from the words that have been seen since."""
+        return self.names == later.names and all(
+            replace(kind, words=()) == replace(other, words=()) for kind, other in zip(self.kinds, later.kinds, strict=True)
+        )
 
-def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
-    """Blocks of at most `BLOCK_ROWS` rows, one a record.
+
+class _Otherwise(Exception):
+    """The member does not go on as it began."""
+
+
+def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault | Draft]:
+    """Blocks of at most `BLOCK_ROWS` rows, one a record; as a draft, where the member has more than `_HELD_BYTES`.
 
     A column is int64 when every value is the canonical text of one, float64 when every value is a number in decimal or exponent
     notation, bool when every value is true or false, in small letters, capitals or with a capital, a date (datetime64) when all are
@@ -49,50 +66,98 @@ def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault]
     such a point; numbers with separated thousands are strings. A record with more or fewer fields than columns becomes a Fault or is
     filled up, as ``options.table.ragged`` says. Columns at the end that have neither a name nor a value are left out.
 
-    Holds a few times `csv_form.BLOCK_BYTES`, or the longest record. Raises MemberError when the member is empty, is no text, has more
+    Holds a few times `_HELD_BYTES`, or the longest record. Raises MemberError when the member is empty, is no text, has more
     columns or a longer field than the limits allow, a record longer than ``limits.whole_bytes``, or quotes that are not closed.
     """
-    form, columns = _survey(content, find_form(content, options.table), options.table)
-    empty = True
-    for part in read_records(content, form, _wanted(form, columns, options.table)):
-        if isinstance(part, Fault):
-            yield part
-            continue
-        for start in range(0, part.num_rows, BLOCK_ROWS):
-            empty = False
-            yield _block(part.slice(start, BLOCK_ROWS), columns, options.table.pairs)
-    if empty:
-        yield Block(0, {name: Strings(b"", np.zeros(0, np.int64)) for name in columns.names})
-
-
-def _survey(content: Content, form: Form, options: TableOptions) -> tuple[Form, Columns]:
-    """The columns by all rows, and the form in which the member could be read to its end."""
+    form = find_form(content, options.table)
     while True:
         try:
-            return form, _columns(content, form, options)
+            columns = yield from _at_once(content, form, options.table)
+            break
         except OtherForm as exc:
             form = exc.form
+            yield Draft.DROPPED
+    if columns is not None:
+        yield from _blocks(read_records(content, form, _wanted(form, columns, options.table)), columns, options.table)
 
 
-def _columns(content: Content, form: Form, options: TableOptions) -> Columns:
-    import pyarrow as pa
+def _at_once(content: Content, form: Form, options: TableOptions) -> Generator[Block | Fault | Draft, None, Columns | None]:
+    """Gives all blocks in one reading, or else nothing that is kept, and returns the columns for another."""
+    survey = _Survey(form, options, content.limits)
+    parts = survey.records(content)
+    first = _first(parts)
+    following = next(parts, None)
+    columns = survey.columns()
+    if following is None:
+        yield from _blocks(first, columns, options)
+        return None
+    if not options.pairs:
+        try:
+            yield Draft.BEGUN
+            yield from _blocks(chain(first, survey.typed(chain((following,), parts), columns)), columns, options)
+            yield Draft.KEPT
+            return None
+        except _Otherwise:
+            yield Draft.DROPPED
+    first.clear()
+    deque(parts, 0)
+    return survey.columns()
 
-    fill = options.ragged == "fill"
-    names = unique_names((*form.names, REST)) if fill else form.names
-    both: tuple[Decimal, ...] = (".",) if form.delimiter == "," else (".", ",")
-    evidence = [Evidence(options.missing, (options.decimal,) if options.decimal else both, options.dates) for _ in names]
-    for part in read_records(content, form, Wanted((pa.string(),) * len(form.names), fill=fill, rest=fill)):
-        if not isinstance(part, Fault):
-            for column, values in zip(evidence, part.columns, strict=True):
-                check_field(longest(values), content.limits)
-                column.add(values)
-    clear = {separator for column in evidence for separator in column.clear}
-    decimal: Decimal = options.decimal or ("," if clear == {","} else ".")
-    kept = len(names)
-    while kept > max(len(form.names) - form.nameless, 1) and evidence[kept - 1].empty:
-        kept -= 1
-    kinds = [column.kind(decimal) for column in evidence[: len(form.names)]] + [STRING]
-    return Columns(names[:kept], tuple(kinds[:kept]), decimal)
+
+def _first(parts: Iterator[pa.RecordBatch | Fault]) -> list[pa.RecordBatch | Fault]:
+    held, size = [], 0
+    while size < _HELD_BYTES and (part := next(parts, None)) is not None:
+        held.append(part)
+        size += _FAULT_BYTES + len(part.reason) if isinstance(part, Fault) else part.nbytes
+    return held
+
+
+class _Survey:
+    """The columns of a member, by all its records so far."""
+
+    def __init__(self, form: Form, options: TableOptions, limits: Limits) -> None:
+        self._form = form
+        self._limits = limits
+        self._fill = options.ragged == "fill"
+        self._decimal = options.decimal
+        self._names = unique_names((*form.names, REST)) if self._fill else form.names
+        both: tuple[Decimal, ...] = (".",) if form.delimiter == "," else (".", ",")
+        decimals = (options.decimal,) if options.decimal else both
+        self._evidence = [Evidence(options.missing, decimals, options.dates) for _ in self._names]
+
+    def records(self, content: Content) -> Iterator[pa.RecordBatch | Fault]:
+        """The records as strings, each batch once it has been looked at."""
+        import pyarrow as pa
+
+        types = (pa.string(),) * len(self._form.names)
+        for part in read_records(content, self._form, Wanted(types, fill=self._fill, rest=self._fill)):
+            if not isinstance(part, Fault):
+                for column, values in zip(self._evidence, part.columns, strict=True):
+                    check_field(longest(values), self._limits)
+                    column.add(values)
+            yield part
+
+    def typed(self, parts: Iterable[pa.RecordBatch | Fault], columns: Columns) -> Iterator[pa.RecordBatch | Fault]:
+        """Each of the records that are looked at, in the types of the columns. Raises _Otherwise when they have others by now."""
+        import pyarrow as pa
+
+        for part in parts:
+            if isinstance(part, Fault):
+                yield part
+                continue
+            if not columns.stay(self.columns()):
+                raise _Otherwise
+            values = [column.last(kind) for column, kind in zip(self._evidence, columns.kinds, strict=False)]
+            yield pa.RecordBatch.from_arrays(values, list(columns.names))
+
+    def columns(self) -> Columns:
+        clear = {separator for column in self._evidence for separator in column.clear}
+        decimal: Decimal = self._decimal or ("," if clear == {","} else ".")
+        form, kept = self._form, len(self._names)
+        while kept > max(len(form.names) - form.nameless, 1) and self._evidence[kept - 1].empty:
+            kept -= 1
+        kinds = [column.kind(decimal) for column in self._evidence[: len(form.names)]] + [STRING]
+        return Columns(self._names[:kept], tuple(kinds[:kept]), decimal)
 
 
 def _wanted(form: Form, columns: Columns, options: TableOptions) -> Wanted:
@@ -104,9 +169,23 @@ def _wanted(form: Form, columns: Columns, options: TableOptions) -> Wanted:
     return Wanted(types, columns.decimal, options.ragged == "fill", len(columns.kinds) > len(form.names))
 
 
+def _blocks(parts: Iterable[pa.RecordBatch | Fault], columns: Columns, options: TableOptions) -> Iterator[Block | Fault]:
+    empty = True
+    for part in parts:
+        if isinstance(part, Fault):
+            yield part
+            continue
+        for start in range(0, part.num_rows, BLOCK_ROWS):
+            empty = False
+            yield _block(part.slice(start, BLOCK_ROWS), columns, options.pairs)
+    if empty:
+        yield Block(0, {name: Strings(b"", np.zeros(0, np.int64)) for name in columns.names})
+
+
 def _block(batch: pa.RecordBatch, columns: Columns, with_pairs: bool) -> Block:
-    named = dict(zip(columns.names, zip(columns.kinds, batch.columns, strict=True), strict=True))
-    pairs = _pairs(columns, batch.columns) if with_pairs else None
+    found = batch.columns[: len(columns.kinds)]
+    named = dict(zip(columns.names, zip(columns.kinds, found, strict=True), strict=True))
+    pairs = _pairs(columns, found) if with_pairs else None
     return Block(batch.num_rows, {name: kind.column(values) for name, (kind, values) in named.items()}, pairs)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 import pytest
 
 from h5dat_lib.archive.member import Content, Member
-from h5dat_lib.columns import Block, Fault
+from h5dat_lib.columns import Block, Draft, Fault
 from h5dat_lib.config import Limits, MediumOptions
 from h5dat_lib.convert import handler_for
 
@@ -43,7 +43,21 @@ def converted(
     content = content_of(data, path, limits, streamed)
     handler = handler_for(content.head(), path)
     assert handler is not None
-    return list(handler.convert(content, options or MediumOptions()))
+    return kept(handler.convert(content, options or MediumOptions()))
+
+
+def kept(parts: Iterable[Block | Fault | Draft]) -> list[Block | Fault]:
+    """What a converter gives, without what it has dropped."""
+    found: list[Block | Fault] = []
+    begun = 0
+    for part in parts:
+        if part is Draft.BEGUN:
+            begun = len(found)
+        elif part is Draft.DROPPED:
+            del found[begun:]
+        elif not isinstance(part, Draft):
+            found.append(part)
+    return found
 
 
 @pytest.fixture

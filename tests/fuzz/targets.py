@@ -16,7 +16,7 @@ from h5dat_lib.archive import open_archive, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
 from h5dat_lib.archive.packed import unpacked, unpacked_path
 from h5dat_lib.archive.stream import read_whole
-from h5dat_lib.columns import Fault
+from h5dat_lib.columns import Block
 from h5dat_lib.config import Config, Limits, MediumOptions, parse
 from h5dat_lib.convert import handler_for
 from h5dat_lib.errors import FormatError, InputError, MemberError, OutputError
@@ -170,7 +170,7 @@ def _converted(path: str, options: list[MediumOptions], data: bytes, folder: Pat
     tables: dict[str, TablePacker] = {}
     with StageWriter(folder / "a.stage") as out:
         for block in handler.convert(content, rng.choice(options)):
-            if not isinstance(block, Fault):
+            if isinstance(block, Block):
                 tables.setdefault(block.table, TablePacker(f"t/{block.table}", out, CONFIG.compression)).add(block)
         for table in tables.values():
             table.seal()
