@@ -17,6 +17,7 @@ import numpy as np
 from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Block, Draft, Fault, Pairs, PairType, Strings
 from h5dat_lib.config import Limits, MediumOptions, TableOptions
+from h5dat_lib.convert.ahead import ahead
 from h5dat_lib.convert.csv_form import Form, check_field, find_form, unique_names
 from h5dat_lib.convert.csv_records import OtherForm, Wanted, read_records
 from h5dat_lib.convert.csv_types import PAIR_TYPES, STRING, Decimal, Evidence, Kind, longest, without
@@ -78,29 +79,32 @@ def convert(content: Content, options: MediumOptions) -> Iterator[Block | Fault 
             form = exc.form
             yield Draft.DROPPED
     if columns is not None:
-        yield from _blocks(read_records(content, form, _wanted(form, columns, options.table)), columns, options.table)
+        records = ahead(read_records(content, form, _wanted(form, columns, options.table)))
+        yield from _blocks(records, columns, options.table)
 
 
 def _at_once(content: Content, form: Form, options: TableOptions) -> Generator[Block | Fault | Draft, None, Columns | None]:
     """Gives all blocks in one reading, or else nothing that is kept, and returns the columns for another."""
     survey = _Survey(form, options, content.limits)
-    parts = survey.records(content)
-    first = _first(parts)
-    following = next(parts, None)
+    records = read_records(content, form, survey.wanted)
+    first = _first(survey.seen(records))
+    following = next(records, None)
     columns = survey.columns()
     if following is None:
         yield from _blocks(first, columns, options)
         return None
+    # Reading, typing and, by whoever takes the blocks, packing go on at the same time.
+    rest = survey.seen(ahead(chain((following,), records)))
     if not options.pairs:
         try:
             yield Draft.BEGUN
-            yield from _blocks(chain(first, survey.typed(chain((following,), parts), columns)), columns, options)
+            yield from ahead(_blocks(chain(first, survey.typed(rest, columns)), columns, options))
             yield Draft.KEPT
             return None
         except _Otherwise:
             yield Draft.DROPPED
     first.clear()
-    deque(parts, 0)
+    deque(rest, 0)
     return survey.columns()
 
 
@@ -125,12 +129,16 @@ class _Survey:
         decimals = (options.decimal,) if options.decimal else both
         self._evidence = [Evidence(options.missing, decimals, options.dates) for _ in self._names]
 
-    def records(self, content: Content) -> Iterator[pa.RecordBatch | Fault]:
-        """The records as strings, each batch once it has been looked at."""
+    @property
+    def wanted(self) -> Wanted:
+        """All fields as strings."""
         import pyarrow as pa
 
-        types = (pa.string(),) * len(self._form.names)
-        for part in read_records(content, self._form, Wanted(types, fill=self._fill, rest=self._fill)):
+        return Wanted((pa.string(),) * len(self._form.names), fill=self._fill, rest=self._fill)
+
+    def seen(self, parts: Iterable[pa.RecordBatch | Fault]) -> Iterator[pa.RecordBatch | Fault]:
+        """The records, each batch once it has been looked at."""
+        for part in parts:
             if not isinstance(part, Fault):
                 for column, values in zip(self._evidence, part.columns, strict=True):
                     check_field(longest(values), self._limits)
@@ -138,7 +146,7 @@ class _Survey:
             yield part
 
     def typed(self, parts: Iterable[pa.RecordBatch | Fault], columns: Columns) -> Iterator[pa.RecordBatch | Fault]:
-        """Each of the records that are looked at, in the types of the columns. Raises _Otherwise when they have others by now."""
+        """The records, each batch of which was seen last, in the types of the columns. Raises _Otherwise when they have others by now."""
         import pyarrow as pa
 
         for part in parts:
