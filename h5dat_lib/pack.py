@@ -45,6 +45,10 @@ SEGMENT_BYTES = 1 << 20
 _SCALAR_BYTES, _CODE_BYTES, _UNTYPED_BYTES, _VALUE_BYTES, _PICTURE_BYTES, _PAIR_BYTES = 16, 16, 64, 100, 450, 64
 
 
+_MANY_STRINGS = 4096
+"""Strings that are worth to load Arrow for."""
+
+
 class ChunkPacker:
     """Cuts bytes into chunks of one size, compresses them and writes them to the staged file.
 
@@ -433,13 +437,26 @@ def _is_in_pieces(column: Column) -> bool:
 
 
 def _fixed_strings(data: bytes, lengths: Array, width: int) -> Array:
-    """Strings laid end to end -> (rows,) ``S<width>``.
+    """Strings laid end to end -> (rows,) ``S<width>``."""
+    return (_padded_by_arrow if len(lengths) >= _MANY_STRINGS else _padded)(data, lengths, width)
 
-    As many bytes as the longest are taken of each, and what is not its own multiplied by zero: four times as fast as a mask.
-    """
+
+def _padded(data: bytes, lengths: Array, width: int) -> Array:
+    """As many bytes as the longest are taken of each, and what is not its own multiplied by zero: four times as fast as a mask."""
     taken = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data + bytes(width), "u1"), width)[_starts(lengths)]
     taken *= np.tri(width + 1, width, -1, "u1")[lengths]
     return taken.view(f"S{width}").reshape(-1)
+
+
+def _padded_by_arrow(data: bytes, lengths: Array, width: int) -> Array:
+    """Ten times as fast, once Arrow is loaded. What it calls ASCII is any bytes, of which it looks at none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
+    strings = pa.LargeStringArray.from_buffers(len(lengths), pa.py_buffer(ends), pa.py_buffer(data))
+    padded = pc.ascii_rpad(strings, width, padding="\0")
+    return np.frombuffer(padded.buffers()[2], f"S{width}", len(lengths))
 
 
 def _text_column(chunks: ChunkPacker, lengths: Array) -> StagedChunks:

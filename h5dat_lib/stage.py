@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from h5dat_lib.archive import is_container, open_reader
 from h5dat_lib.archive.member import Content, Member, Reader
 from h5dat_lib.archive.packed import unpacked, unpacked_path
@@ -37,6 +39,8 @@ from h5dat_lib.storage import aws
 
 _LINEAGE_ROWS = 1000
 """Members, and rejects, that are noted before they are written to the staged file."""
+_MANY_ROWS = 256
+"""Rows of a block from which on an array costs less than a list."""
 _PART_BYTES = 64 << 20
 """``limits.member_seconds`` are for each of these that a member begins."""
 _PATIENCE = 10
@@ -410,7 +414,8 @@ def _labelled(block: Block, labels: Mapping[str, str | None]) -> Block:
 
 
 def _with_member(block: Block, member: int) -> Block:
-    return replace(block, columns={"_member": References([member] * block.rows, MEMBERS), **block.columns})
+    members = [member] * block.rows if block.rows < _MANY_ROWS else np.full(block.rows, member, "<u8")
+    return replace(block, columns={"_member": References(members, MEMBERS), **block.columns})
 
 
 def _blocks(handler: Handler, content: Content, options: MediumOptions) -> Iterator[Block | Fault | Draft]:

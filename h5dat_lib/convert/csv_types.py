@@ -213,16 +213,14 @@ def _as_floats(values: pa.Array, present: pa.Array, kind: Kind) -> pa.Array | No
     if not _NUMBER.fullmatch(present[0].as_py()):
         return None
     try:
-        numbers = values.cast(kind.arrow)
-        whole = pc.invert(pc.match_substring(present, "."))
-        if whole.true_count:
-            without_point = present.filter(whole)
-            without_point.filter(pc.invert(pc.match_substring_regex(without_point, "[eE]"))).cast(pa.int64())
+        floats = values.cast(kind.arrow)
+        numbers = floats.drop_null().to_numpy()
+        # Only what is whole can be written without a point or an exponent.
+        whole = present.filter(pa.array(np.trunc(numbers) == numbers))
+        whole.filter(pc.invert(pc.match_substring_regex(whole, "[.eE]"))).cast(pa.int64())
     except pa.ArrowInvalid:
         return None
-    if _has_names(present) or not pc.all(pc.is_finite(numbers)).as_py():
-        return None
-    return numbers
+    return None if _has_names(present) or not np.isfinite(numbers).all() else floats
 
 
 def _has_names(numbers: pa.Array) -> bool:
@@ -301,16 +299,20 @@ def _mask(values: pa.Array) -> Array | None:
     return np.asarray(values.is_null()) if values.null_count else None
 
 
+def _filled(values: pa.Array, empty: float) -> pa.Array:
+    return values.fill_null(empty) if values.null_count else values
+
+
 def _integers(values: pa.Array, _: Kind) -> Column:
-    return Scalars(values.fill_null(0).to_numpy(), "<i8", _mask(values))
+    return Scalars(_filled(values, 0).to_numpy(), "<i8", _mask(values))
 
 
 def _floats(values: pa.Array, _: Kind) -> Column:
-    return Scalars(values.fill_null(float("nan")).to_numpy(), "<f8")
+    return Scalars(_filled(values, float("nan")).to_numpy(), "<f8")
 
 
 def _booleans(values: pa.Array, _: Kind) -> Column:
-    return Scalars(values.fill_null(False).to_numpy(zero_copy_only=False), "|b1", _mask(values))
+    return Scalars(_filled(values, False).to_numpy(zero_copy_only=False), "|b1", _mask(values))
 
 
 def _dates(values: pa.Array, kind: Kind) -> Column:
