@@ -23,7 +23,7 @@ class Known:
         return len(self._hashes) > 0
 
     def __contains__(self, sha256: str) -> bool:
-        if not sha256:  # of a member that was not read to its end
+        if not sha256 or not len(self._hashes):  # without one it is of a member that was not read to its end
             return False
         wanted = np.array(bytes.fromhex(sha256), "S32")
         at = int(np.searchsorted(self._hashes, wanted))

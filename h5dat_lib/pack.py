@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -354,18 +355,21 @@ class TablePacker:
 
     def add(self, block: Block) -> None:
         """Appends a block's rows. Raises MemberError, and adds nothing, when a picture does not fit a dense column, or pieces fail."""
-        kinds = ((name, type(column), *(getattr(column, kind, "") for kind in _KIND)) for name, column in block.columns.items())
+        kinds = ((name, type(column), _KIND[type(column)](column)) for name, column in block.columns.items())
         signature = (*kinds, block.untyped and block.untyped.columns)
         if signature != self._signature:
             self.seal()
             self._packers = {name: self._packer(column) for name, column in block.columns.items()}
             self._signature = signature
-        for name, column in block.columns.items():
-            if isinstance(column, Arrays):
-                self._packers[name].check(column)
+        arrays = [(name, column) for name, column in block.columns.items() if isinstance(column, Arrays)]
+        for name, column in arrays:
+            self._packers[name].check(column)
         # First what comes in pieces, which may fail.
-        columns = sorted(block.columns.items(), key=lambda entry: not _is_in_pieces(entry[1]))
-        self._held += sum(self._packers[name].add(column) for name, column in columns)
+        for name, column in sorted(arrays, key=lambda entry: not _is_in_pieces(entry[1])):
+            self._held += self._packers[name].add(column)
+        for name, other in block.columns.items():
+            if not isinstance(other, Arrays):
+                self._held += self._packers[name].add(other)
         if block.untyped is not None:
             self._untyped.append(block.untyped)
             self._held += _UNTYPED_BYTES * sum(map(len, block.untyped.rows))
@@ -428,12 +432,19 @@ _PACKERS: dict[type, Callable[[TablePacker, Any], Any]] = {
     Bytes: TablePacker._bytes_packer,
     Arrays: TablePacker._array_packer,
 }
-_KIND = ("dtype", "form", "layout", "pictures")
+_KIND: dict[type, Callable[[Any], Any]] = {
+    Scalars: attrgetter("dtype", "form"),
+    References: attrgetter("dtype"),
+    Strings: lambda _: None,
+    Categories: lambda _: None,
+    Bytes: attrgetter("layout"),
+    Arrays: attrgetter("pictures"),
+}
 """What of a column makes it another kind than one of the same type."""
 
 
-def _is_in_pieces(column: Column) -> bool:
-    return isinstance(column, Arrays) and any(isinstance(value, Pieces) for value in column.values)
+def _is_in_pieces(column: Arrays) -> bool:
+    return any(isinstance(value, Pieces) for value in column.values)
 
 
 def _fixed_strings(data: bytes, lengths: Array, width: int) -> Array:

@@ -389,8 +389,8 @@ class _Starts:
 
     def located(self, block: Block) -> Block:
         """The block with its references to tables of the class, as a converter names them, as references to rows of this batch."""
-        columns = {name: self._located(column) if isinstance(column, References) else column for name, column in block.columns.items()}
-        return replace(block, columns=columns)
+        located = {name: self._located(column) for name, column in block.columns.items() if isinstance(column, References)}
+        return replace(block, columns={**block.columns, **located}) if located else block
 
     def _located(self, column: References) -> References:
         below = column.table.removeprefix(".").removeprefix("/")

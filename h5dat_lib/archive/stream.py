@@ -106,11 +106,14 @@ CODECS = {
         Codec("zstd", _zstd, (b"\x28\xb5\x2f\xfd", *(bytes([first]) + _SKIPPABLE for first in range(0x50, 0x60)))),
     )
 }
+_FIRST_BYTES = frozenset(magic[:1] for codec in CODECS.values() for magic in codec.magics)
 _LONGEST_MAGIC = max(len(magic) for codec in CODECS.values() for magic in codec.magics)
 
 
 def packed_by(head: bytes) -> Codec | None:
     """The compression whose magic a file starts with: gzip, bzip2, xz or zstd."""
+    if head[:1] not in _FIRST_BYTES:  # most files are not packed
+        return None
     for codec in CODECS.values():
         if codec.magics and head.startswith(codec.magics):
             # a skippable frame at the start is zstd (pzstd writes one) only when a zstd frame follows: lz4 has them too

@@ -125,6 +125,9 @@ def handler_for(head: bytes, path: str, medium: Medium | None = None) -> Handler
     """
     if medium in _ANY:
         return next((handler for handler in _of_extension(path) if handler.medium == medium), _ANY[medium])
+    for handler in _of_extension(path):
+        if medium in (None, handler.medium) and handler.recognises(head):
+            return handler  # no other comes before it
     found = formats(head, path)
     return next((handler for handler in found if handler.medium == medium), found[0] if found else None)
 

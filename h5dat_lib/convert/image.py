@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 from h5dat_lib.archive.member import Content
 from h5dat_lib.columns import Arrays, Block, Bytes, Column, Fault, Scalars
@@ -204,15 +204,21 @@ def _all_rows(picture: Picture, options: ImageOptions) -> Iterator[Block | Fault
 def _block(picture: Picture, pixels: Column, shape: tuple[int, ...], marks: dict[str, Column], how: dict[str, str]) -> Block:
     columns: dict[str, Column] = {
         "pixels": pixels,
-        "height": Scalars([shape[0]], "<u4"),
-        "width": Scalars([shape[1]], "<u4"),
-        "channels": Scalars([shape[2]], "|u1"),
-        "orientation": Scalars([picture.orientation], "|u1"),
-        "format": Scalars([picture.format.encode()], "|S8"),
-        "mode": Scalars([picture.mode.encode()], "|S8"),
-        "frames": Scalars([picture.frames], "<u4"),
+        "height": _value(shape[0], "<u4"),
+        "width": _value(shape[1], "<u4"),
+        "channels": _value(shape[2], "|u1"),
+        "orientation": _value(picture.orientation, "|u1"),
+        "format": _value(picture.format.encode(), "|S8"),
+        "mode": _value(picture.mode.encode(), "|S8"),
+        "frames": _value(picture.frames, "<u4"),
     }
     return Block(1, columns | marks, picture.pairs, how)
+
+
+@lru_cache(maxsize=256)
+def _value(value: int | bytes, dtype: str) -> Scalars:
+    """One value: pictures have most of theirs in common, and making them again would take longer than all else of a row."""
+    return Scalars((value,), dtype)
 
 
 def _marks(damage: str, options: ImageOptions) -> dict[str, Column]:
