@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -26,7 +25,7 @@ def retry_rejects(output: str, config: Config | None = None) -> Report | State[A
     """
     with final_failures():
         refuse_relative(output)
-        config = config or last_config(Path(output))
+        config = config or last_config(output)
         use_credentials(config.s3)
         with Retry(output, config) as run:
             return carry_out(run)

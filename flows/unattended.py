@@ -13,7 +13,7 @@ from prefect.events import emit_event
 
 from h5dat_lib.errors import BudgetExceeded, H5datError, InputError
 from h5dat_lib.pipeline import Ingest
-from h5dat_lib.storage import S3, aws
+from h5dat_lib.storage import aws, is_remote
 
 __all__ = ["OVER_BUDGET", "final_failures", "refuse_relative", "tell_of_rejects"]
 
@@ -35,13 +35,13 @@ def final_failures() -> Iterator[None]:
 
 
 def _may_pass(cause: BaseException | None) -> bool:
-    return (isinstance(cause, OSError) and not isinstance(cause, _LASTING)) or aws.unanswered(cause)
+    return (isinstance(cause, OSError) and not isinstance(cause, _LASTING)) or aws.is_passing(cause)
 
 
 def refuse_relative(*places: str) -> None:
     """Raises InputError for a relative path in a run of a deployment: its worker runs in a folder that is gone afterwards."""
     for place in places:
-        if runtime.deployment.id and not place.startswith(S3) and not PurePath(place).is_absolute():
+        if runtime.deployment.id and not is_remote(place) and not PurePath(place).is_absolute():
             raise InputError(f"{place}: found a relative path, expected an absolute one or s3://bucket/key; give it from / on")
 
 

@@ -18,7 +18,7 @@ from flows.credentials import use_credentials
 from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import S3Options
 from h5dat_lib.errors import InputError
-from h5dat_lib.storage import S3, aws
+from h5dat_lib.storage import is_remote
 from h5dat_lib.verification import Verified, verify
 
 _DEFAULTS = S3Options()
@@ -37,21 +37,20 @@ def verify_output(output: str, s3: S3Options = _DEFAULTS) -> State[Any]:
     with final_failures():
         refuse_relative(output)
         use_credentials(s3)
-        aws.use(s3)
-        verified = {path: _verified(path) for path in _outputs(output)}
+        verified = {path: _verified(path, s3) for path in _outputs(output)}
     return _told(verified)
 
 
 def _outputs(output: str) -> list[str]:
-    if output.startswith(S3) or os.path.exists(output):
+    if is_remote(output) or os.path.exists(output):
         return [output]
     if not (found := sorted(glob(output, recursive=True))):
         raise InputError(f"{output}: found no such file, expected an output; check the path")
     return found
 
 
-def _verified(path: str) -> Verified:
-    verified = verify(path)
+def _verified(path: str, s3: S3Options) -> Verified:
+    verified = verify(path, s3)
     get_run_logger().info("%s: %d chunks, %.1f MB, %d mismatches", path, verified.chunks, verified.bytes / 1e6, len(verified.mismatches))
     return verified
 

@@ -52,7 +52,7 @@ LAYERS = (
     "read_columns",
     "read",
     "history",
-    "prefix",
+    "destined",
     "verification",
     "contact_sheet",
     "lock",

@@ -68,6 +68,6 @@ def _registering() -> Iterator[Api]:
 
 def _absolute(place: str) -> str:
     """Workers have other working folders than whoever says this."""
-    from h5dat_lib.storage import S3
+    from h5dat_lib.storage import is_remote
 
-    return place if not place or place.startswith(S3) else os.path.abspath(place) + "/" * place.endswith("/")
+    return place if not place or is_remote(place) else os.path.abspath(place) + "/" * place.endswith("/")

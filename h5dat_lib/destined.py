@@ -12,14 +12,15 @@ from h5dat_lib.config import Config
 from h5dat_lib.errors import ConfigError, FormatError, InputError
 from h5dat_lib.history import History, history
 from h5dat_lib.schema import glob_regex
-from h5dat_lib.storage import S3, aws
+from h5dat_lib.storage import is_remote, listed
 
 __all__ = ["Destined", "destined", "lacking"]
 
 _PLACEHOLDERS = {"{stem}", "{prefix}"}
 _ENDINGS = re.compile(r"(?i)(?<=.)(\.tar)?\.[a-z0-9]+$")
 """What an archive's name says of how it is packed."""
-_HIDDEN = re.compile(r"(?:^|/)\.")
+_NONE = re.compile(r"(?:^|/)(?:\.|$)")
+"""Hidden files, and what stands for a folder in a bucket."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ def destined(prefix: str, output: str, pattern: str = "**") -> list[Destined]:
     if unknown := set(re.findall(r"\{\w*\}", output)) - _PLACEHOLDERS:
         raise ConfigError(f"output {output}: found {min(unknown)}, expected {{stem}} or {{prefix}}")
     root = prefix if prefix.endswith("/") else f"{prefix}/"
-    names = _objects(root) if root.startswith(S3) else _files(root)
+    names = (name for name, _, _ in listed(root)) if is_remote(root) else _files(root)
     wanted = re.compile(glob_regex(pattern))
-    found = [Destined(root + name, _filled(output, name)) for name in sorted(names) if wanted.fullmatch(name) and not _HIDDEN.search(name)]
+    found = [Destined(root + name, _filled(output, name)) for name in sorted(names) if wanted.fullmatch(name) and not _NONE.search(name)]
     outputs = {each.output for each in found}
     return [each for each in found if each.archive not in outputs]
 
@@ -63,21 +64,11 @@ def _files(root: str) -> Iterator[str]:
         yield from (os.path.join(folder, name).removeprefix(root) for name in names)
 
 
-def _objects(root: str) -> Iterator[str]:
-    """Keys of all objects below a prefix, from there on; a key that ends with a slash stands for an empty folder."""
-    bucket, key = aws.split(root)
-    pages = iter(aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key))
-    while True:
-        with aws.explained(root):
-            page = next(pages, None)
-        if page is None:
-            return
-        names = (entry["Key"].removeprefix(key) for entry in page.get("Contents", ()))
-        yield from (name for name in names if name and not name.endswith("/"))
-
-
 def lacking(wanted: Sequence[Destined], config: Config) -> list[Destined]:
-    """Those that are not whole in their outputs as they are today. What cannot be looked at is among them: its own run says why."""
+    """Those that are not whole in their outputs as they are today. What cannot be looked at is among them: its own run says why.
+
+    S3 is reached as this process is set to (`storage.aws.use`).
+    """
     known = {output: _history(output) for output in {each.output for each in wanted}}
     return [each for each in wanted if not _is_in(each.archive, known[each.output], config)]
 
@@ -93,7 +84,9 @@ def _is_in(archive: str, known: History, config: Config) -> bool:
     if not known.archives:
         return False
     try:
-        found = known.find(open_archive(archive, config.limits).fingerprint(), config.digest())
+        opened = open_archive(archive, config.limits)
+        found = known.find(opened.fingerprint(), config.digest())
     except InputError:
         return False
+    opened.close()
     return found is not None and found.complete
