@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import h5py
@@ -30,6 +31,10 @@ _EXACT = 1 << 53
 """Integers up to here are exact as float64 (IEEE 754)."""
 
 
+Encoded = list[tuple[Any, int]]
+"""Chunks as they are stored, each with its filter mask."""
+
+
 class ChunkWriter(Protocol):
     """What column writers need of the output they belong to; the writer of the file offers it."""
 
@@ -43,6 +48,10 @@ class ChunkWriter(Protocol):
     ) -> None: ...
 
     def compress(self, data: bytes) -> tuple[Any, int]: ...
+
+    def write_later(self, encode: Callable[[], Encoded], write: Callable[[Encoded], None]) -> None: ...
+
+    def settle(self) -> None: ...
 
     def move(self, source: str, target: str) -> None: ...
 
@@ -98,16 +107,18 @@ class _Appender:
             self._write_whole()
 
     def flush(self) -> None:
+        self._writer.settle()
         if self._held_rows:
             first, values = self._take_held()
-            self._write_from(first, values)
+            self._write(first, len(values), self._encoded(values))
 
     def _write_whole(self) -> None:
-        """Writes what fills chunks; the rest stays held."""
+        """Has what fills chunks written, once it is deflated; the rest stays held."""
         first, values = self._take_held()
         whole = len(values) - len(values) % self._chunk_rows
-        self._write_from(first, values[:whole])
         self._held, self._held_rows = [values[whole:].copy()], len(values) - whole
+        self._rows = first + whole
+        self._writer.write_later(partial(self._encoded, values[:whole]), partial(self._write, first, whole))
 
     def _take_held(self) -> tuple[int, Array]:
         """The row at which the open chunk starts, and the values from there on."""
@@ -124,19 +135,22 @@ class _Appender:
         for first in (np.unique(rows // step) * step).tolist():
             values = Rows(self.dataset)[first : first + step]
             values[rows[(rows >= first) & (rows < first + step)] - first] = value
-            self._write_from(first, values)
+            self._write(first, len(values), self._encoded(values))
 
-    def _write_from(self, first: int, values: Array) -> None:
-        step = self._chunk_rows
-        if first + len(values) > self._rows:
-            self._rows = first + len(values)
-            self.dataset.resize(self._rows, axis=0)
-        for at in range(0, len(values), step):
-            data, mask = self._encoded(values[at : at + step])
-            row = first + at
-            self._writer.write_chunk(self.dataset, row // step, (row, *(0,) * (values.ndim - 1)), data, mask)
+    def _write(self, first: int, rows: int, chunks: Encoded) -> None:
+        """Writes so many rows from ``first`` on, with which a chunk begins."""
+        if first + rows > len(self.dataset):
+            self.dataset.resize(first + rows, axis=0)
+            self._rows = max(self._rows, first + rows)
+        tail = (0,) * (self.dataset.ndim - 1)
+        for number, (data, mask) in enumerate(chunks, first // self._chunk_rows):
+            self._writer.write_chunk(self.dataset, number, (number * self._chunk_rows, *tail), data, mask)
 
-    def _encoded(self, values: Array) -> tuple[Any, int]:
+    def _encoded(self, values: Array) -> Encoded:
+        """The chunks of some rows, as they are stored. Asks nothing of HDF5, so that any thread may do it."""
+        return [self._chunk(values[at : at + self._chunk_rows]) for at in range(0, len(values), self._chunk_rows)]
+
+    def _chunk(self, values: Array) -> tuple[Any, int]:
         full = values
         if len(values) < self._chunk_rows:
             full = np.zeros((self._chunk_rows, *values.shape[1:]), values.dtype)

@@ -10,6 +10,7 @@ import errno
 import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,7 +222,8 @@ class Output:
         gc.disable()
         try:
             file = self._open(journaled)
-            yield Writer(file, self._config.compression, self.forms.layouts, journaled.check)
+            with ThreadPoolExecutor(1, "deflate") as thread:
+                yield Writer(file, self._config.compression, self.forms.layouts, journaled.check, thread)
             file.close()
             journaled.commit()
         except BaseException as exc:

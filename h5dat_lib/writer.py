@@ -6,7 +6,9 @@ recorded beside the lineage.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import h5py
@@ -14,7 +16,16 @@ import numpy as np
 from isal import isal_zlib
 
 from h5dat_lib.chunked import Rows
-from h5dat_lib.column_writers import CategoryWriter, ColumnWriter, ScalarWriter, as_written, changed_column, create_column, open_column
+from h5dat_lib.column_writers import (
+    CategoryWriter,
+    ColumnWriter,
+    Encoded,
+    ScalarWriter,
+    as_written,
+    changed_column,
+    create_column,
+    open_column,
+)
 from h5dat_lib.columns import SCALAR_CHUNK_BYTES
 from h5dat_lib.config import Compression
 from h5dat_lib.format import attribute
@@ -22,6 +33,9 @@ from h5dat_lib.layout import PixelLayout
 from h5dat_lib.lineage import CHECKSUMS
 from h5dat_lib.pack import compressed
 from h5dat_lib.staged import Segment, StagedColumn, StagedFile, StagedScalars
+
+_COMING = 8
+"""Parts of columns, of some 256 KiB, that are being deflated or wait to be written."""
 
 
 class Table:
@@ -96,10 +110,14 @@ class Table:
 class Writer:
     """Appends staged batches to an open HDF5 file; `flush` writes what is still held in memory."""
 
-    def __init__(self, file: h5py.File, compression: Compression, layouts: Mapping[str, PixelLayout], check: Callable[[], None]) -> None:
-        """``check`` is called before each chunk, and may raise."""
+    def __init__(
+        self, file: h5py.File, compression: Compression, layouts: Mapping[str, PixelLayout], check: Callable[[], None], thread: Executor
+    ) -> None:
+        """``check`` is called before each chunk, and may raise. ``thread`` deflates numbers while others are written."""
         self.file = file
         self._check = check
+        self._thread = thread
+        self._coming: deque[tuple[Future[Encoded], Callable[[Encoded], None]]] = deque()
         self.layouts = layouts
         self._compression = compression
         self._tables: dict[str, Table] = {}
@@ -151,6 +169,21 @@ class Writer:
     def compress(self, data: bytes) -> tuple[Any, int]:
         """Bytes as a chunk stores them, and the filter mask for a pipeline with one filter."""
         return compressed(memoryview(data), self._compression)
+
+    def write_later(self, encode: Callable[[], Encoded], write: Callable[[Encoded], None]) -> None:
+        """Has chunks encoded in another thread, and written here: in the order of the calls, the last of them when all is settled."""
+        self._coming.append((self._thread.submit(encode), write))
+        if len(self._coming) > _COMING:
+            self._write_next()
+
+    def settle(self) -> None:
+        """Writes what is still being encoded."""
+        while self._coming:
+            self._write_next()
+
+    def _write_next(self) -> None:
+        encoded, write = self._coming.popleft()
+        write(encoded.result())
 
     def move(self, source: str, target: str) -> None:
         """Renames a column or a dataset, with its checksums. Nothing may be held for it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,8 @@ def written(
         file.attrs.update({"format": FORMAT, "format_version": np.uint32(FORMAT_VERSION)})
     staged = [_staged(folder / f"{number}.stage", blocks, layout, compression) for number, blocks in enumerate(batches)]
     for group in [[one] for one in staged] if transactions else [staged]:
-        with h5py.File(path, "r+", libver=("v110", "v110")) as file:
-            writer = Writer(file, compression, {"t": layout}, lambda: None)
+        with h5py.File(path, "r+", libver=("v110", "v110")) as file, ThreadPoolExecutor(1) as thread:
+            writer = Writer(file, compression, {"t": layout}, lambda: None, thread)
             for one in group:
                 with StagedFile(one) as opened:
                     writer.append(opened, {})
@@ -105,6 +107,41 @@ def described(column: Any, row: int) -> Any:
         return column[row]
     start, size = column["offset"][row], column["length"][row]
     return column["values"][start : start + size].view(column["dtype"][row].decode()).reshape(column["shape"][row])
+
+
+@pytest.mark.parametrize("transactions", [True, False])
+@pytest.mark.parametrize("change", ["none", "missing", "floats", "strings"])
+def test_many_numbers_come_back_in_order_from_whichever_row_they_begin(tmp_path: Path, transactions: bool, change: str) -> None:
+    rng = np.random.default_rng(7)
+    lengths = (40_001, 70_000, 5, 100_000)
+    parts = [(rng.integers(-9, 9, rows).cumsum(), rng.random(rows), rng.random(rows) < 0.5) for rows in lengths]
+    blocks = [block(a=Scalars(a, "<i8"), b=Scalars(b, "<f8"), c=Scalars(c, "|b1")) for a, b, c in parts]
+    late = {
+        "none": Scalars(parts[2][0], "<i8"),
+        "missing": Scalars(parts[2][0], "<i8", np.array([False, True, False, False, False])),
+        "floats": Scalars(parts[2][0] + 0.5, "<f8"),
+        "strings": Scalars(parts[2][0].astype("S20"), "|S20"),
+    }[change]
+    blocks[2] = block(a=late, b=Scalars(parts[2][1], "<f8"), c=Scalars(parts[2][2], "|b1"))
+    a, b, c = (np.concatenate(values) for values in zip(*parts, strict=True))
+    changed = slice(sum(lengths[:2]), sum(lengths[:3]))
+    with written(tmp_path, [[one] for one in blocks], transactions=transactions) as file:
+        assert np.array_equal(read(file, "b"), b) and np.array_equal(read(file, "c"), c)
+        if change == "missing":
+            mask = np.zeros(len(a), bool)
+            mask[changed.start + 1] = True
+            assert np.array_equal(file["t/a/mask"][:], mask)
+            assert np.array_equal(file["t/a/values"][:], a)
+        elif change == "floats":
+            halves = np.zeros(len(a))
+            halves[changed] = 0.5
+            assert np.array_equal(read(file, "a"), a + halves)
+        else:
+            assert np.array_equal(read(file, "a"), a if change == "none" else [str(value) for value in a.tolist()])
+        for name in ("b", "c"):
+            dataset = file[f"t/{name}"]
+            stored = [dataset.id.read_direct_chunk((at,))[1] for at in range(0, len(dataset), dataset.chunks[0])]
+            assert file[f"lineage/checksums/t/{name}"][:].tolist() == [zlib.crc32(chunk) for chunk in stored]
 
 
 _SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4]), st.sampled_from(["|u1", "<u2", "<f4"]))
