@@ -12,16 +12,17 @@ from h5dat_lib.errors import OutputError
 from h5dat_lib.pipeline import Commit
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged, stage
+from h5dat_lib.storage import aws
 
 
 def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
-    """Whether a failure is worth another try: reading may fail for a moment, a full disk or a wrong setting will not."""
+    """Whether a failure is worth another try: reading may fail for a moment, as S3 may be away; a full disk or a wrong setting stays."""
     try:
         state.result()
     except OutputError:
         return False
     except Exception as exc:
-        return isinstance(exc, OSError) or isinstance(exc.__cause__, OSError)
+        return isinstance(exc, OSError) or isinstance(exc.__cause__, OSError) or aws.is_passing(exc.__cause__)
     return False
 
 

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import itemgetter
 
 from h5dat_lib.storage.source import Range
 
@@ -13,6 +14,8 @@ __all__ = ["Windows"]
 
 _WINDOW_BYTES = 16 << 20
 _KEPT_BYTES = 2 * _WINDOW_BYTES
+_MOST_COMING = 2
+"""Windows that are fetched ahead: one, and another when the next to be read was not the next in place."""
 _GAP_BYTES = 64 << 10
 """What lies between two ranges is read with them when it is no more: that takes less time than another request."""
 _LEAST_BYTES = 64 << 10
@@ -26,7 +29,7 @@ Fetch = Callable[[int, int], memoryview]
 
 
 class Windows:
-    """An object far away, read through windows of up to 16 MiB; holds two of them, and one that is being fetched.
+    """An object far away, read through windows of up to 16 MiB; holds two of them, and two that are being fetched.
 
     What is expected is cut into windows, and fetched as it is asked for, the next one in a thread meanwhile. What is not expected is
     fetched in windows that grow as long as it is read on from near where the last ended.
@@ -40,7 +43,7 @@ class Windows:
         """Expected windows as start and end, in the order of fetching..."""
         self._places: list[tuple[int, int]] = []
         """...and their starts with their numbers in that order, by start."""
-        self._coming: tuple[int, Future[memoryview]] | None = None
+        self._coming: OrderedDict[int, Future[memoryview]] = OrderedDict()
         self._fetching: ThreadPoolExecutor | None = None
         self._growing = _LEAST_BYTES
         self._last_end = -_LARGEST
@@ -90,17 +93,19 @@ class Windows:
         if start in self._kept:
             self._kept.move_to_end(start)
             return start, self._kept[start]
-        coming, self._coming = self._coming, None
-        data = coming[1].result() if coming and coming[0] == number else self._fetch(start, end - start)
+        coming = self._coming.pop(number, None)
+        data = coming.result() if coming else self._fetch(start, end - start)
         self.keep(start, data)
         self._fetch_ahead(number + 1)
         return start, data
 
     def _fetch_ahead(self, number: int) -> None:
-        if number < len(self._order) and self._order[number][0] not in self._kept:
+        if number < len(self._order) and number not in self._coming and self._order[number][0] not in self._kept:
+            if len(self._coming) == _MOST_COMING:
+                self._coming.popitem(last=False)
             self._fetching = self._fetching or ThreadPoolExecutor(1, "s3")
             start, end = self._order[number]
-            self._coming = number, self._fetching.submit(self._fetch, start, end - start)
+            self._coming[number] = self._fetching.submit(self._fetch, start, end - start)
 
     def _unexpected(self, offset: int, end: int) -> memoryview:
         near = 0 <= offset - self._last_end <= _NEAR_BYTES
@@ -113,26 +118,31 @@ class Windows:
 
 
 def _windows(ranges: Iterable[Range], size: int) -> Iterator[Range]:
-    """Ranges as windows, start and end: those of one window's bytes in the order of their places, with neighbours joined."""
+    """Ranges as windows, start and end: of as many as fill one, neighbours are joined."""
     group: list[Range] = []
     held = 0
     for offset, length in ranges:
         end = min(offset + length, size)
         if not 0 <= offset < end:
             continue
-        if held + end - offset > _WINDOW_BYTES:
+        near = bool(group) and abs(offset - group[-1][1]) <= _GAP_BYTES
+        added = end - (group[-1][1] if near else offset)
+        if held + added > _WINDOW_BYTES:
             yield from _joined(group)
-            group, held = [], 0
+            group, held, added = [], 0, end - offset
         group.append((offset, end))
-        held += end - offset
+        held += added
     yield from _joined(group)
 
 
 def _joined(group: list[Range]) -> Iterator[Range]:
-    """Neighbours as one, and what is longer than a window as several."""
-    start = reached = -_LARGEST
-    for offset, end in (*sorted(group), (_LARGEST, _LARGEST)):
-        if offset - reached > _GAP_BYTES:
-            yield from ((at, min(at + _WINDOW_BYTES, reached)) for at in range(start, reached, _WINDOW_BYTES))
-            start = offset
-        reached = max(reached, end)
+    """Neighbours as one, what is longer than a window as several, in the order in which they will be read first."""
+    runs: list[list[int]] = []
+    for number, (offset, end) in sorted(enumerate(group), key=itemgetter(1)):
+        if runs and offset - runs[-1][2] <= _GAP_BYTES:
+            first, start, reached = runs[-1]
+            runs[-1] = [min(first, number), start, max(reached, end)]
+        else:
+            runs.append([number, offset, end])
+    for _, start, reached in sorted(runs):
+        yield from ((at, min(at + _WINDOW_BYTES, reached)) for at in range(start, reached, _WINDOW_BYTES))

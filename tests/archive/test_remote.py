@@ -16,8 +16,14 @@ import pytest
 import h5dat_lib
 from h5dat_lib.archive import open_archive
 from h5dat_lib.config import Limits
-from h5dat_lib.pipeline import Report
+from h5dat_lib.errors import InputError
+from h5dat_lib.pipeline import Ingest, Report
+from h5dat_lib.plan import summarise
+from h5dat_lib.storage import aws, s3
+from h5dat_lib.workers import direct_workers
 from tests.conftest import Bucket, config, make_tar, make_zip, picture
+from tests.faulty_proxy import Fault, FaultyProxy
+from tests.servers import ACCESS, SECRET
 
 MEMBERS = {f"pictures/{n:03}.png": picture(16, 16, seed=n) for n in range(20)} | {
     f"styles/{n:03}.json": json.dumps({"n": n, "name": "x" * n}).encode() for n in range(20)
@@ -110,3 +116,54 @@ def test_workers_of_their_own_count_what_they_read(large: Large) -> None:
     report = large.ingested(task_runner="processes")
     assert report.batches < report.requests <= 10 + report.batches
     assert large.path.stat().st_size <= report.received < 1.05 * large.path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.csv"])
+def test_an_archive_that_is_replaced_once_it_is_planned_ends_the_run(tmp_path: Path, bucket: Bucket, name: str) -> None:
+    MAKERS[name](tmp_path / name)
+    uri = bucket.put(name, (tmp_path / name).read_bytes())
+    with Ingest(uri, tmp_path / "out.h5", config()) as run, direct_workers(run.config, run.folder) as convert:
+        bucket.put(name, (tmp_path / name).read_bytes()[::-1])
+        with pytest.raises(InputError, match=f"{uri}: found .*PreconditionFailed.*it has been replaced since, run again"):
+            run.run(convert, run.commit)
+
+
+def test_in_a_bucket_that_keeps_versions_a_run_goes_on_with_the_one_it_planned(tmp_path: Path, bucket: Bucket) -> None:
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    uri = bucket.put("a.zip", make_zip(tmp_path / "a.zip", MEMBERS).read_bytes())
+    with Ingest(uri, tmp_path / "out.h5", config()) as run, direct_workers(run.config, run.folder) as convert:
+        bucket.put("a.zip", b"something else")
+        assert run.run(convert, run.commit).rows == 40
+
+
+def test_a_plan_of_an_archive_in_s3_reads_its_directory_and_the_first_members_only(tmp_path: Path, large: Large) -> None:
+    aws.requests.clear()
+    assert summarise(large.uri, config()).members == 5000
+    requests, received = aws.traffic()
+    assert requests <= 5
+    assert received < 0.1 * large.path.stat().st_size
+
+
+def test_members_whose_names_say_nothing_are_looked_at_in_few_requests(tmp_path: Path, bucket: Bucket) -> None:
+    path = make_zip(tmp_path / "a.zip", {f"{n:05}": picture(seed=n) for n in range(300)})
+    uri = bucket.put("a.zip", path.read_bytes())
+    assert summarise(uri, config()).classes[0].name == "images"
+    assert aws.traffic()[0] <= 10
+
+
+def test_a_run_goes_on_through_a_bad_day_of_the_store(
+    tmp_path: Path, large: Large, faulty: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.001)
+    monkeypatch.setattr(s3, "_FIRST_WAIT", 0.001)
+    faulty.will(Fault(times=2, status=503, code="SlowDown"), Fault(times=2, after=10_000), Fault(after=-1), Fault(times=2, after=300_000))
+    assert large.ingested().rows == 5000
+    assert faulty._faults == []
+
+
+def test_credentials_are_not_in_what_a_run_leaves_behind(tmp_path: Path, bucket: Bucket, large: Large) -> None:
+    with Ingest(large.uri, tmp_path / "out.h5", config()) as run, direct_workers(run.config, run.folder) as convert:
+        planned = b"".join(path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
+        run.run(convert, run.commit)
+    left = (tmp_path / "out.h5").read_bytes() + planned
+    assert SECRET.encode() not in left and ACCESS.encode() not in left

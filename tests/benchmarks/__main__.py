@@ -14,6 +14,7 @@ from tests.benchmarks.converters import converters
 from tests.benchmarks.figures import Benchmark, Figure, Setup, table
 from tests.benchmarks.large import large
 from tests.benchmarks.memory import memory
+from tests.benchmarks.remote import remote
 from tests.benchmarks.speed import commit, encoded, photos, scaling, small_files
 from tests.benchmarks.start_up import start_up
 
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "commit": commit,
     "converters": converters,
     "large": large,
+    "remote": remote,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 from prefect.states import Failed
 
 from h5dat_lib.errors import InputError, OutputError
@@ -19,6 +20,9 @@ def _caused(error: Exception, cause: Exception) -> Exception:
     [
         (OSError("a disk that is slow to wake"), True),
         (_caused(InputError("a.zip: cannot be read"), OSError("input/output error")), True),
+        (_caused(InputError("s3://b/a.zip: found SlowDown"), ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")), True),
+        (_caused(InputError("s3://b/a.zip: no answer"), EndpointConnectionError(endpoint_url="http://s3")), True),
+        (_caused(InputError("s3://b/a.zip: replaced"), ClientError({"Error": {"Code": "PreconditionFailed"}}, "GetObject")), False),
         (InputError("a.zip: no such file"), False),
         (_caused(OutputError("a batch cannot be staged"), OSError("no space left on device")), False),
         (ValueError("a fault of ours"), False),
