@@ -13,8 +13,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from h5dat_lib import predecessor
 from h5dat_lib.errors import ConfigError
@@ -349,7 +350,7 @@ class S3Options(Settings):
     """How S3 is reached. Credentials are no setting: they are found where boto3 finds them."""
 
     endpoint: str | None = None
-    """URL of an S3-compatible store; AWS, or AWS_ENDPOINT_URL_S3, when not given."""
+    """URL of an S3-compatible store, without credentials; AWS, or AWS_ENDPOINT_URL_S3, when not given."""
     region: str | None = None
     """Region of the buckets; as boto3 finds it when not given."""
     profile: str | None = None
@@ -372,6 +373,13 @@ class S3Options(Settings):
     """An output in S3 is synced after a commit when so many seconds have passed since the last time, and at the end."""
     cache_dir: Path | None = None
     """Where working copies of outputs in S3 lie; below `$H5DAT_HOME` or the user's data folder when not given."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _holds_no_credentials(cls, endpoint: str | None) -> str | None:
+        if endpoint and "@" in urlsplit(endpoint).netloc:
+            raise ValueError("found credentials in the URL, expected them where boto3 finds them: a configuration is put on record")
+        return endpoint
 
 
 class Config(MediumOptions):
@@ -518,5 +526,5 @@ def _first_fault(exc: ValidationError) -> str:
     fault = exc.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"]) or "top level"
     more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
-    found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+    found = "" if isinstance(fault["input"], dict) or where == "s3.endpoint" else f", found {fault['input']!r}"
     return f"{where}: {fault['msg']}{found}{more}"

@@ -59,6 +59,9 @@ def versions() -> dict[str, str]:
     return found
 
 
+_COUNTS = ("members", "rows", "rejects", "duplicates", "bytes", "requests", "received")
+
+
 @dataclass
 class RunRecord:
     """One run: who made it, with what, when, and how it ended. Times are seconds since 1970, UTC."""
@@ -68,7 +71,7 @@ class RunRecord:
     start: float
     end: float = 0.0
     status: str = "running"
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("members", "rows", "rejects", "duplicates", "bytes"), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
 
     def block(self) -> Block:
         """The run as a row of the runs table."""

@@ -389,6 +389,7 @@ class Ingest:
 
     def _end(self, status: str) -> None:
         """Records the end of the run."""
+        self._count_traffic()
         progress = self.progress
         self.record.status, self.record.end = status, time.time()
         self.record.counts = {name: getattr(progress, name) for name in self.record.counts}
@@ -398,7 +399,6 @@ class Ingest:
         self._output.end_run(self.record, self._records)
 
     def _report(self, seconds: float) -> Report:
-        self._count_traffic()
         progress = self.progress
         damaged = (*self._unusable, *(plan.damage for plan in self.plans if plan.damage))
         return Report(

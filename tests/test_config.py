@@ -69,3 +69,9 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None
         (tmp_path / "c.json").write_text(content)
     with pytest.raises(ConfigError, match=r"c\.json"):
         load(tmp_path / "c.json")
+
+
+def test_credentials_in_the_url_of_an_endpoint_are_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"s3\.endpoint: .*found credentials in the URL") as caught:
+        parse({"s3": {"endpoint": "http://key:secret@127.0.0.1:9000"}})
+    assert "secret" not in str(caught.value)
