@@ -103,9 +103,9 @@ class Rows:
         self._name = str(dataset.name)
         self._filters = filters(dataset.id.get_create_plist())
         self._is_ours = dataset.chunks is not None and self._filters in PIPELINES
-        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self._chunks: tuple[int, ...] = dataset.chunks or (
-            SCALAR_CHUNK_BYTES // max(self._row_bytes, 1) or 1,
+            SCALAR_CHUNK_BYTES // max(self.row_bytes, 1) or 1,
             *(max(size, 1) for size in self.shape[1:]),
         )
         self._size = math.prod(self._chunks) * self.dtype.itemsize
@@ -136,10 +136,17 @@ class Rows:
             return self._gathered(row_numbers(rows, len(self)))
         if not 0 <= rows < len(self):
             raise no_row(rows, len(self))
-        if len(self.shape) > 1:
-            return self._range(rows, rows + 1)[0]
-        start = rows - rows % self._chunks[0]
-        return self._chunk(start, 0)[rows - start]
+        return self._one(rows)
+
+    def _one(self, row: int) -> Any:
+        at = row % self._chunks[0]
+        start = row - at
+        if len(self.shape) == 1:
+            return self._chunk(start, 0)[at]
+        found = np.empty((1, *self.shape[1:]), self.dtype)
+        source, target = slice(at, at + 1), slice(0, 1)
+        self._copy_all(found, [(start, part, source, target) for part in range(len(self._pieces))])
+        return found[0]
 
     def take(self, rows: Array, out: Array | None = None) -> Array:
         """Rows by their numbers from 0, in any order, in one array: ``out`` where it is given, of the shape and dtype of what is read."""
@@ -148,9 +155,12 @@ class Rows:
     def span(self, first: int, size: int) -> bytes:
         """Neighbouring rows of a dataset of bytes. What is stored without a filter is read without the rest of its chunk."""
         step, last = self._chunks[0], first + size
+        at = first % step
+        if at + size <= step:
+            return self._part(first - at, at, at + size)
         starts = range(first - first % step, last, step)
         parts = [self._part(start, max(first - start, 0), min(last - start, step)) for start in starts]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def _part(self, start: int, begin: int, end: int) -> bytes:
         place = self._places.find(start // self._chunks[0]) if self._places else None
@@ -159,9 +169,17 @@ class Rows:
         part: bytes = self._chunk(start, 0)[begin:end].tobytes()
         return part
 
+    def read_into(self, first: int, out: Array) -> None:
+        """Fills ``out`` with neighbouring rows, of which it has the shape and the dtype."""
+        self._neighbours(first, first + len(out), out)
+
     def _range(self, first: int, last: int) -> Array:
         """Neighbouring rows."""
         found = np.empty((last - first, *self.shape[1:]), self.dtype)
+        self._neighbours(first, last, found)
+        return found
+
+    def _neighbours(self, first: int, last: int, found: Array) -> None:
         step, parts = self._chunks[0], range(len(self._pieces))
         starts = ((start, max(first, start), min(last, start + step)) for start in range(first - first % step, last, step))
         self._fill(
@@ -172,7 +190,6 @@ class Rows:
                 for part in parts
             ),
         )
-        return found
 
     def _gathered(self, rows: Array, out: Array | None = None) -> Array:
         """Rows in any order, chunk by chunk."""
@@ -201,19 +218,20 @@ class Rows:
     def _fill(self, found: Array, tasks: Iterable[_Task]) -> None:
         """Copies parts of chunks into what was found; by several threads when much has to be inflated."""
         tasks = iter(tasks)
-        copy = partial(self._copy, found)
         while group := list(islice(tasks, _GROUP)):
-            todo = [task for task in group if not self._is_kept(task, found)]
-            if len(todo) > 1 and len(todo) * self._size >= _SHARED_BYTES:
-                self._reader.each(copy, todo)
-            else:
-                for task in todo:
-                    copy(task)
+            self._copy_all(found, group if self._chunks[0] == 1 else [task for task in group if not self._is_kept(task, found)])
+
+    def _copy_all(self, found: Array, tasks: Sequence[_Task]) -> None:
+        if len(tasks) > 1 and len(tasks) * self._size >= _SHARED_BYTES:
+            self._reader.each(partial(self._copy, found), tasks)
+        else:
+            for task in tasks:
+                self._copy(found, task)
 
     def _is_kept(self, task: _Task, found: Array) -> bool:
         """Whether the chunk is in the cache; then its rows are copied."""
         start, part, source, target = task
-        chunk = self._reader.cache.get((self._name, self._number(start, part))) if self._chunks[0] > 1 else None
+        chunk = self._reader.cache.get((self._name, self._number(start, part)))
         if chunk is not None:
             piece = self._pieces[part]
             found[(target, *piece.target)] = chunk[(source, *piece.source)]

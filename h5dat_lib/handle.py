@@ -33,6 +33,18 @@ CACHE_BYTES = 32 << 20
 _MOST_THREADS = 4
 
 
+_child = 0
+"""How many forks lie between the first process and this one. Asking the system for the process would cost a call for each read."""
+
+
+def _count_fork() -> None:
+    global _child
+    _child += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class _Descriptor:
     """A descriptor of an open file; closed once nobody reads from it any more, so that no other file can take its number meanwhile."""
 
@@ -47,7 +59,7 @@ class _Here:
     """What of a handle is bound to one process."""
 
     def __init__(self, hdf5: h5py.File, blocks: BlockFile | None, cache_bytes: int, threads: int) -> None:
-        self.pid = os.getpid()
+        self.child = _child
         self.hdf5 = hdf5
         self.blocks = blocks
         self.cache = ChunkCache(cache_bytes)
@@ -112,7 +124,7 @@ class Handle:
         here = self._here
         if self._closed:
             raise InputError(f"{self.path}: has been closed, or refreshed; open it again, or take the column from its table again")
-        if here.pid != os.getpid():
+        if here.child != _child:
             self._here = here = self._open()
         return here
 

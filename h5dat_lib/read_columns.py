@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence, Sized
 from functools import cached_property, partial
@@ -13,8 +14,13 @@ import numpy as np
 
 from h5dat_lib.chunked import Reader, Rows, checked_out, fault, no_row, row_numbers
 from h5dat_lib.columns import Array
-from h5dat_lib.errors import FormatError
+from h5dat_lib.errors import FormatError, MemberError
 from h5dat_lib.format import attribute
+
+_HELD_BYTES = 4 << 20
+"""Most bytes of a part of a column, such as the places of its rows, that are kept in memory whole: half a million rows."""
+_SHARED_BYTES = 16 << 10
+"""So many bytes of files are decoded by several threads: starting them takes about as long as decoding one small picture."""
 
 
 class Home(Protocol):
@@ -260,13 +266,24 @@ class _Ranges(Column):
         self._mask = _part(item, "mask", reader) if "mask" in item else None
         _check_rows(item, len(self._offset), self._length, *(() if self._mask is None else (self._mask,)))
 
+        self._rows, self._size = len(self._offset), len(self._values)
+
     def __len__(self) -> int:
-        return len(self._offset)
+        return self._rows
+
+    @cached_property
+    def _places(self) -> tuple[Rows | Array, Rows | Array]:
+        """Where each row starts, and how long it is; in memory where that is little."""
+        return _held(self._offset), _held(self._length)
+
+    def _place(self, row: int) -> tuple[int, int]:
+        offset, length = self._places
+        return self._checked(int(offset[row]), int(length[row]))
 
     def _one(self, row: int) -> Any:
         if self._mask is not None and self._mask[row]:
             return None
-        return self._value(row, *self._checked(int(self._offset[row]), int(self._length[row])))
+        return self._value(row, *self._place(row))
 
     def _slice(self, rows: slice) -> Any:
         size = sum(self._length[rows].tolist())
@@ -275,31 +292,33 @@ class _Ranges(Column):
         return super()._slice(rows)
 
     def _take(self, rows: Array, out: Array | None = None) -> Any:
-        offsets, lengths = self._offset.take(rows).tolist(), self._length.take(rows).tolist()
-        present = [True] * len(rows) if self._mask is None else (~self._mask.take(rows)).tolist()
-        found: list[Any] = [None] * len(rows)
-        tasks = sorted(zip(offsets, lengths, rows.tolist(), range(len(rows)), strict=True))
-        self._each(partial(self._put, found), [task for task in tasks if present[task[3]]])
-        return found if out is None else _filled(out, found)
+        offsets, lengths = (part[rows].tolist() for part in self._places)
+        present = [True] * len(rows) if self._mask is None else (~self._mask[rows]).tolist()
+        tasks = [task for task in zip(offsets, lengths, rows.tolist(), range(len(rows)), strict=True) if present[task[3]]]
+        found: list[Any] = [None] * len(rows) if out is None else _checked_list(out, len(rows), len(tasks))
+        self._each(partial(self._put, found), sorted(tasks))
+        return found if out is None else out
 
     def _put(self, found: list[Any], task: tuple[int, int, int, int]) -> None:
         offset, length, row, place = task
-        found[place] = self._value(row, *self._checked(offset, length))
+        found[place] = self._value(row, *self._checked(offset, length), found[place])
 
     def _each(self, do: Callable[[Any], None], tasks: Sequence[Any]) -> None:
+        """Does a task for each row, in the order in which their bytes lie."""
         for task in tasks:
             do(task)
 
     def _checked(self, at: int, size: int) -> tuple[int, int]:
-        if at + size > len(self._values):
-            raise fault(self._item, f"a row of bytes {at} to {at + size}", f"it within {len(self._values)}")
+        if at + size > self._size:
+            raise fault(self._item, f"a row of bytes {at} to {at + size}", f"it within {self._size}")
         return at, size
 
     def _bytes(self, row: int) -> bytes:
         """The bytes of a row, whether it has a value or not."""
-        return self._values.span(*self._checked(int(self._offset[row]), int(self._length[row])))
+        return self._values.span(*self._place(row))
 
-    def _value(self, row: int, at: int, size: int) -> Any:
+    def _value(self, row: int, at: int, size: int, out: Array | None = None) -> Any:
+        """The value of a row whose bytes lie there; in ``out`` where it is given."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
@@ -313,7 +332,8 @@ class _Ranges(Column):
 class Text(_Ranges):
     """UTF-8 text as str; None where a value is missing."""
 
-    def _value(self, row: int, at: int, size: int) -> str:
+    def _value(self, row: int, at: int, size: int, out: Array | None = None) -> str:
+        _no_out(self, out)
         return self._decoded(self._values.span(at, size), [(0, size)])[0]
 
     def _slice(self, rows: slice) -> Any:
@@ -345,7 +365,8 @@ class Text(_Ranges):
 class Raw(_Ranges):
     """Bytes as they were; None where a value is missing."""
 
-    def _value(self, row: int, at: int, size: int) -> bytes:
+    def _value(self, row: int, at: int, size: int, out: Array | None = None) -> bytes:
+        _no_out(self, out)
         return self._values.span(at, size)
 
     def _dtype(self) -> str:
@@ -361,14 +382,18 @@ class Ragged(_Ranges):
         self._kind = _part(item, "dtype", reader)
         _check_rows(item, len(self), self._shape, self._kind)
 
-    def _value(self, row: int, at: int, size: int) -> Array:
-        kind, shape = self._type(self._kind[row]), self._shape[row].tolist()
-        data = self._values[at : at + size]
-        try:
-            pixels: Array = data.view(kind).reshape(shape)
-        except (TypeError, ValueError) as exc:
-            raise fault(self._item, f"{len(data)} bytes in row {row}", f"{shape} of {kind}") from exc
-        return pixels
+    @cached_property
+    def _forms(self) -> tuple[Rows | Array, Rows | Array]:
+        """The type and the shape of each row."""
+        return _held(self._kind), _held(self._shape)
+
+    def _value(self, row: int, at: int, size: int, out: Array | None = None) -> Array:
+        kind, shape = self._type(self._forms[0][row]), tuple(self._forms[1][row].tolist())
+        if size != math.prod(shape) * kind.itemsize or kind.hasobject:
+            raise fault(self._item, f"{size} bytes in row {row}", f"{shape} of {kind}")
+        found = np.empty(shape, kind) if out is None else checked_out(out, shape, kind)
+        self._values.read_into(at, found.reshape(-1).view("u1"))
+        return found
 
     def _type(self, name: bytes) -> np.dtype[Any]:
         try:
@@ -386,6 +411,7 @@ class Encoded(_Ranges):
     def __init__(self, item: h5py.Group, layout: str, table: h5py.Group, reader: Reader | None = None) -> None:
         super().__init__(item, layout, reader)
         self._how = {name: attribute(table, name) for name in ("color", "resize", "profile", "damaged", "vector_size")}
+        self._table = str(table.name)
 
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
@@ -402,14 +428,50 @@ class Encoded(_Ranges):
             found = ", ".join(f"{name} {value!r}" for name, value in self._how.items())
             raise fault(self._item, f"{found} of its table", "those of a configuration") from exc
 
-    def _value(self, row: int, at: int, size: int) -> Array:
+    @cached_property
+    def _plain(self) -> tuple[Rows | Array, ...]:
+        """Orientation, format and mode of each row: they say whether its pixels are as the decoder gives them. () when none are."""
+        if self._reader is None or (self._options.color, self._options.resize, self._options.profile) != ("keep", None, "ignore"):
+            return ()
+        table = self._reader.hdf5[self._table]
+        marks = [table.get(name) for name in ("orientation", "format", "mode")]
+        if not all(isinstance(mark, h5py.Dataset) and mark.shape == (len(self),) for mark in marks):
+            return ()
+        return tuple(_held(Rows(mark, self._reader)) for mark in marks)
+
+    def _value(self, row: int, at: int, size: int, out: Array | None = None) -> Array:
+        data = self._values.span(at, size)
+        pixels = self._plain_pixels(row, data, out)
+        if pixels is None:
+            pixels = self._decoded(data)
+        if out is None or np.may_share_memory(pixels, out):
+            return pixels
+        checked_out(out, pixels.shape, pixels.dtype)[...] = pixels
+        return out
+
+    def _plain_pixels(self, row: int, data: bytes, out: Array | None) -> Array | None:
+        from h5dat_lib.convert.jpeg import plain_pixels
+
+        if not self._plain:
+            return None
+        orientation, format, mode = self._plain
+        if orientation[row] != 1 or format[row] != b"JPEG":
+            return None
+        return plain_pixels(data, mode[row], out)
+
+    def _decoded(self, data: bytes) -> Array:
         from h5dat_lib.convert.image import decode
-        from h5dat_lib.errors import MemberError
 
         try:
-            return decode(self._values.span(at, size), self._options)
+            return decode(data, self._options)
         except MemberError as exc:
             raise fault(self._item, f"a picture that cannot be decoded ({exc})", "a member's file as it was") from exc
+
+    def _each(self, do: Callable[[Any], None], tasks: Sequence[Any]) -> None:
+        if self._reader and len(tasks) > 1 and sum(task[1] for task in tasks) >= _SHARED_BYTES:
+            self._reader.each(do, tasks)
+        else:
+            super()._each(do, tasks)
 
     def _dtype(self) -> str:
         return "file"
@@ -420,15 +482,17 @@ def _no_out(column: Column, out: Array | None) -> None:
         raise ValueError(f"a column of layout {column.layout} gives a list, expected no out")
 
 
-def _filled(out: Array, values: list[Any]) -> Array:
-    """Arrays of one shape as one array."""
-    if len(out) != len(values):
-        raise ValueError(f"found out of {len(out)} rows, expected {len(values)}")
-    for number, value in enumerate(values):
-        if not isinstance(value, np.ndarray):
-            raise ValueError(f"found {type(value).__name__} as value {number}, expected arrays for out")
-        checked_out(out[number], value.shape, value.dtype)[...] = value
-    return out
+def _checked_list(out: Array, rows: int, present: int) -> list[Array]:
+    """The places in ``out`` of so many rows, none of which is missing."""
+    if len(out) != rows or not out.flags.c_contiguous or present != rows:
+        raise ValueError(f"found out of {len(out)} rows and {present} values, expected {rows} of both, contiguous")
+    return list(out)
+
+
+def _held(part: Rows) -> Rows | Array:
+    """All rows of a part in memory, where they are few bytes; otherwise they are read as they are asked for."""
+    whole: Rows | Array = part[:] if len(part) * part.row_bytes <= _HELD_BYTES else part
+    return whole
 
 
 def open_column(item: Any, table: h5py.Group | None, reader: Reader | None = None) -> Column:

@@ -24,6 +24,7 @@ from h5dat_lib.errors import MemberError
 
 _MODES = {"Gray": "L", "YCbCr": "RGB", "RGB": "RGB", "CMYK": "CMYK", "YCCK": "CMYK"}
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+_PLAIN = {b"L": "GRAY", b"RGB": "RGB"}
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 3}
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """What is no marker: stuffed zeros, fill bytes, restarts."""
@@ -75,6 +76,21 @@ def open_jpeg(data: bytes, options: ImageOptions, limits: Limits) -> Picture:
         orientation=turn,
         profile=b"" if inks else profile,
     )
+
+
+def plain_pixels(data: bytes, mode: bytes, out: Pixels | None = None) -> Pixels | None:
+    """The pixels of a JPEG that was opened before, is upright, and has no profile to be applied: as the decoder gives them, by one call.
+
+    In ``out`` where it is given and large enough. None when its ``mode`` is neither L nor RGB, or the decoder has a complaint.
+    """
+    space = _PLAIN.get(mode)
+    if space is None:
+        return None
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, space, buffer=out)
+    except ValueError:
+        return None
+    return pixels
 
 
 def _of_12_bit(data: bytes, header: tuple[int, int, str], bits: int, turn: int, ending: str, options: ImageOptions) -> Picture:
