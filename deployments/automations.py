@@ -22,7 +22,8 @@ __all__ = ["LANDED", "OURS", "apply"]
 OURS = "h5dat: "
 """What the names of ours begin with; others are left alone."""
 LANDED = "h5dat.archive.landed"
-"""The event of an archive that has come in; its payload says what to ingest, into which output, with which configuration."""
+"""The event of an archive that has come in; its payload says what to ingest, into which output, with which configuration. Its label
+`h5dat.via` says who sees to that: the watcher does so itself, for who says `automation` the automation does."""
 _PAGE = 200
 _A_RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
 _OF_OURS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.h5dat", "prefect.resource.role": "tag"}
@@ -80,7 +81,7 @@ def _made_so(client: SyncPrefectClient, wanted: AutomationCore, found: list[Auto
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
     """What can be compared; whether it is switched on is for whoever looks at the UI."""
-    return automation.model_dump(mode="json", exclude={"id", "enabled", "owner_resource", "tags"})
+    return automation.model_dump(exclude={"id", "enabled", "owner_resource", "tags"})
 
 
 def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
@@ -93,8 +94,8 @@ def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
     return [
         _automation(
             "ingest what lands",
-            f"On the event {LANDED}, runs ingest-archive.",
-            _on(LANDED, {"prefect.resource.id": "*"}),
+            f"On the event {LANDED} with the label h5dat.via: automation, runs ingest-archive.",
+            _on(LANDED, {"h5dat.via": "automation"}),
             RunDeployment(source="selected", deployment_id=ingest_archive, parameters=parameters, job_variables=None),
         ),
         _automation(
@@ -113,7 +114,7 @@ def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
             "end what takes a week",
             "A run that has not ended after seven days is cancelled; its output can be read, and another run goes on with it.",
             _unless(("Running",), _ENDS, _LONGEST),
-            CancelFlowRun(),
+            CancelFlowRun(type="cancel-flow-run"),  # said, because only what is set is sent
         ),
     ]
 
