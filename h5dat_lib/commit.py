@@ -246,8 +246,10 @@ class Output:
     def _open(self, journaled: JournaledFile) -> h5py.File:
         if journaled.size:
             return h5py.File(journaled, "r+", libver=_LIBVER, rdcc_nbytes=_CACHE_BYTES)
-        # Free space is kept on record from one commit to the next, so that half-filled pages are filled up.
-        file = h5py.File(journaled, "w", libver=_LIBVER, fs_strategy="page", fs_page_size=PAGE_BYTES, fs_persist=True)
+        # Free space is kept on record from one commit to the next, so that half-filled pages are filled up. Not in S3: each place
+        # that is filled up there costs a part of 5 MiB; what a commit writes is to lie together at the end.
+        persist = self._in_s3 is None
+        file = h5py.File(journaled, "w", libver=_LIBVER, fs_strategy="page", fs_page_size=PAGE_BYTES, fs_persist=persist)
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = np.uint32(FORMAT_VERSION)
         return file

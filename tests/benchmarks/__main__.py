@@ -17,6 +17,7 @@ from tests.benchmarks.memory import memory
 from tests.benchmarks.remote import remote
 from tests.benchmarks.speed import commit, encoded, photos, scaling, small_files
 from tests.benchmarks.start_up import start_up
+from tests.benchmarks.sync import sync
 
 BENCHMARKS: dict[str, Benchmark] = {
     "photos": photos,
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "converters": converters,
     "large": large,
     "remote": remote,
+    "sync": sync,
 }
 
 
