@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands import service, storage
-from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Workers
+from flows.commands import reading, service, storage
+from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Workers, s3_of
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from h5dat_lib.config import S3Options
     from h5dat_lib.pipeline import Report
 
 app = typer.Typer(
@@ -31,7 +28,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="The configuration: a file to start from, the effective one, its JSON Schema.")
 app.add_typer(config_app, name="config")
-for command in (storage.sync, storage.pull):
+for command in (storage.sync, storage.pull, reading.show, reading.head, reading.origin, reading.find, reading.stats):
     app.command()(command)
 
 _EXIT_CODES: dict[type[H5datError], int] = {
@@ -51,7 +48,7 @@ def main() -> None:
     except H5datError as exc:
         for line in (exc, *getattr(exc, "__notes__", ())):
             typer.echo(f"h5dat: {line}", err=True)
-        sys.exit(_EXIT_CODES.get(type(exc), 1))
+        sys.exit(next((code for kind, code in _EXIT_CODES.items() if isinstance(exc, kind)), 1))
     except KeyboardInterrupt:
         typer.echo("h5dat: interrupted", err=True)
         sys.exit(130)
@@ -153,7 +150,7 @@ def ls_(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) ->
     from flows.display import show_contents
     from h5dat_lib.read import open as open_file
 
-    with open_file(file, s3=_s3(config)) as opened:
+    with open_file(file, s3=s3_of(config)) as opened:
         contents = opened.describe()
     _print_json(contents) if as_json else show_contents(contents)
 
@@ -164,7 +161,7 @@ def rejects(file: OutputName, config: ConfigFile = None, as_json: AsJson = False
     from flows.display import show_rejects
     from h5dat_lib.read import open as open_file
 
-    with open_file(file, s3=_s3(config)) as opened:
+    with open_file(file, s3=s3_of(config)) as opened:
         found = [asdict(reject) for reject in opened.rejects()]
     _print_json(found) if as_json else show_rejects(found)
 
@@ -175,7 +172,7 @@ def verify(file: OutputName, config: ConfigFile = None, as_json: AsJson = False)
     from flows.display import show_verified
     from h5dat_lib.verification import verify as check
 
-    verified = check(file, _s3(config))
+    verified = check(file, s3_of(config))
     _print_json(asdict(verified)) if as_json else show_verified(file, verified)
     if verified.mismatches:
         raise typer.Exit(1)
@@ -236,15 +233,6 @@ def config_schema(
     from h5dat_lib.config import Config, Schema, json_schema
 
     _print_json(json_schema(Schema if classes else Config))
-
-
-def _s3(config: Path | None) -> S3Options | None:
-    """How S3 is reached, where a configuration says so."""
-    if config is None:
-        return None
-    from h5dat_lib.config import load
-
-    return load(config).s3
 
 
 def _print_json(data: Any) -> None:

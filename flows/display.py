@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
+    from h5dat_lib.statistics import ClassFigures, ColumnFigures
     from h5dat_lib.sync import Synced
     from h5dat_lib.verification import Verified
 
+_CELL = 120
+"""Most characters of a value that are shown."""
+_LABELS = 20
+"""Most labels of a column that are shown, the most frequent."""
 _LOG_SECONDS = 30
 """How often progress is printed as a line when the output is not a terminal."""
 
@@ -195,6 +201,50 @@ def show_verified(path: str, verified: Verified) -> None:
         print(f"{path}: {found.table} {rows}{member}: column {escaped(found.column)}: {found.reason}")
     state = f"{len(verified.mismatches):,} mismatches" if verified.mismatches else "all as written"
     print(f"{path}: {verified.chunks:,} chunks, {_size(verified.bytes)} read: {state}")
+
+
+def show_values(values: dict[str, Any]) -> None:
+    """Names and values, a line each."""
+    _print_table(("", ""), [(name, _in_words(value)) for name, value in values.items()])
+
+
+def show_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of one table."""
+    if not rows:
+        print("no rows")
+        return
+    _print_table(tuple(rows[0]), [tuple(map(_in_words, row.values())) for row in rows])
+
+
+def show_statistics(figures: Sequence[ClassFigures]) -> None:
+    """Columns with their bytes, then the brightness of pictures and the balance of labels."""
+    header = ("class", "rows", "column", "layout", "shape", "type", "on disk", "decoded")
+    rows, remarks = [], []
+    for entry in figures:
+        rows.append((entry.name, f"{entry.rows:,}", *[""] * 6))
+        for column in entry.columns:
+            shape = "varies" if column.shape is None else " x ".join(map(str, column.shape))
+            decoded = "" if column.decoded is None else _size(column.decoded)
+            rows.append(("", "", column.name, column.layout, shape, column.dtype, _size(column.stored), decoded))
+            remarks += _column_remarks(f"{entry.name}.{column.name}", column)
+    _print_table(header, rows)
+    for remark in remarks:
+        print(escaped(remark))
+
+
+def _column_remarks(name: str, column: ColumnFigures) -> list[str]:
+    found = []
+    if column.brightness:
+        mean, std = (", ".join(f"{value:.2f}" for value in values) for values in (column.brightness.mean, column.brightness.std))
+        found.append(f"{name}: mean {mean}, standard deviation {std} of {column.brightness.pictures:,} pictures")
+    if column.balance:
+        found.append(f"{name}: " + ", ".join(f"{label} {count:,}" for label, count in islice(column.balance.items(), _LABELS)))
+    return found
+
+
+def _in_words(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= _CELL else f"{text[: _CELL - 3]}..."
 
 
 def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

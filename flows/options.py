@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from h5dat_lib.config import S3Options
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="A JSON configuration; `h5dat config init` prints one.")
@@ -28,3 +31,10 @@ Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Pro
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Direct = Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def s3_of(config: Path | None) -> S3Options | None:
+    """How S3 is reached, where a configuration says so."""
+    from h5dat_lib.config import load
+
+    return load(config).s3 if config else None

@@ -125,6 +125,11 @@ class Rows:
             raise fault(self.dataset, f"a damaged index of chunks ({exc})", "it whole") from exc
         return size
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in memory."""
+        return int(len(self) * self.row_bytes)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -386,7 +391,8 @@ def row_numbers(rows: Any, count: int) -> Array:
     """
     if isinstance(rows, slice):
         return np.arange(*rows.indices(count))
-    rows = np.asarray(rows, None if len(rows) else "i8")
+    rows = np.asarray(rows)
+    rows = rows if rows.size else rows.astype("i8")
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu") or (rows.dtype == bool and len(rows) != count):
         raise IndexError(f"found rows of {rows.dtype} {rows.shape}, expected numbers or {count} booleans")
     if rows.dtype == bool:

@@ -39,11 +39,15 @@ def _pictures(file: File) -> chain[Array]:
 
 
 def _thumbnail(pixels: Array) -> Image.Image:
-    """A picture of any dtype and number of channels as a small RGB one; other than 8 bits are scaled to their own range."""
+    image = in_rgb(pixels)
+    image.thumbnail((_CELL - 4, _CELL - 4))
+    return image
+
+
+def in_rgb(pixels: Array) -> Image.Image:
+    """A picture of any dtype and number of channels in RGB of 8 bit; other than 8 bits are scaled to their own range."""
     if pixels.dtype != np.uint8:
         low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
         pixels = np.nan_to_num((pixels - low) * (255 / max(high - low, 1e-9))).astype("u1")
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
-    image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels, mode).convert("RGB")
-    image.thumbnail((_CELL - 4, _CELL - 4))
-    return image
+    return Image.fromarray(pixels[..., 0] if mode == "L" else pixels, mode).convert("RGB")

@@ -121,12 +121,16 @@ class Handle:
     @property
     def here(self) -> _Here:
         """What is open in this process. Raises InputError when the handle has been closed."""
+        self.check_open()
         here = self._here
-        if self._closed:
-            raise InputError(f"{self.path}: has been closed, or refreshed; open it again, or take the column from its table again")
         if here.child != _child:
             self._here = here = self._open()
         return here
+
+    def check_open(self) -> None:
+        """Raises InputError when the handle has been closed."""
+        if self._closed:
+            raise InputError(f"{self.path}: has been closed, or refreshed; open it again, or take the column from its table again")
 
     @property
     def cache(self) -> ChunkCache:

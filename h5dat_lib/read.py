@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,21 +25,26 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from h5dat_lib import browse
 from h5dat_lib.chunked import Rows, fault, row_numbers
 from h5dat_lib.columns import FRAMES, Array, PairType, column_name
-from h5dat_lib.errors import FormatError, unknown
+from h5dat_lib.errors import FormatError, InputError, unknown
 from h5dat_lib.format import attribute, table_attributes
 from h5dat_lib.handle import CACHE_BYTES, Handle
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS, sample_key
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
 
-if TYPE_CHECKING:  # building the settings' models takes longer than opening a file
-    from h5dat_lib.config import S3Options
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from h5dat_lib.config import S3Options  # building the settings' models takes longer than opening a file
 
 __all__ = ["File", "Origin", "Reject", "Table", "open"]
 
 _STEP = 4096
 """Rows of a table that are read at a time when all are listed."""
+_SLAB = 1 << 20
+"""Rows of which the columns of a condition are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,16 @@ class Reject:
     member: str
     stage: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A member: the table of its rows, the first of them, how many there are, and its path."""
+
+    table: str
+    row: int
+    rows: int
+    member: str
 
 
 class ClassName(str):
@@ -185,11 +200,47 @@ class File:
         return Table(self, name)
 
     def _contents(self, name: str) -> _Contents:
+        self._handle.check_open()
         if name not in self._tables:
             if name not in self:
                 raise unknown(f"{self.path}: no class", name, self.classes)
             self._tables[name] = _Contents(self, name)
         return self._tables[name]
+
+    def groups(self) -> list[str]:
+        """Paths of all groups, of a file of any make."""
+        return [item.path for item in browse.items(self.hdf5) if item.kind == "group"]
+
+    def datasets(self) -> list[browse.DatasetInfo]:
+        """All datasets, of a file of any make: path, shape, dtype, chunks."""
+        return [browse.dataset_info(self.hdf5, item.path) for item in browse.items(self.hdf5) if item.kind == "dataset"]
+
+    def attrs(self, path: str = "/") -> dict[str, Any]:
+        """Attributes of a group or dataset, as plain values. Raises KeyError when there is none of this path."""
+        return browse.attributes(self.hdf5, path)
+
+    def find(self, pattern: str) -> list[str]:
+        """Paths of groups, datasets and links that match a glob, whatever their case: by their last name, or whole when it has a slash."""
+        return [item.path for item in browse.items(self.hdf5) if browse.matches(item.path, pattern)]
+
+    def members(self, pattern: str) -> Iterator[Found]:
+        """Members whose path matches a glob, as `find` does, or has the text in it when it is no glob, with their rows in order."""
+        self._check_ours()
+        if MEMBERS not in self:
+            return
+        wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*/*" if pattern.endswith("/") else f"*{pattern}*"
+        members = self[MEMBERS]
+        for first in range(0, len(members), _STEP):
+            rows = slice(first, first + _STEP)
+            for number, path in enumerate(members["path"][rows], first):
+                if browse.matches(path, wanted):
+                    yield from self._found(members["class"][number], number, path)
+
+    def _found(self, name: str, number: int, path: str) -> Iterator[Found]:
+        if name in self:
+            rows = self[name]._of_member(number)
+            if len(rows):
+                yield Found(name, int(rows[0]), len(rows), path)
 
     def rejects(self) -> Iterator[Reject]:
         """Every member that was not converted, in archive order; without those that have come in since, by a retry."""
@@ -359,9 +410,88 @@ class Table:
 
     def rows_of(self, member: str) -> Array:
         """Numbers (n,) int64 of the rows that came from members of this path, in order; a document or table may give many, or none."""
-        numbers = self._rows_column("_member")
-        found = [np.arange(bisect_left(numbers, at), bisect_left(numbers, at + 1)) for at in self._file._members_of(member)]
+        found = [self._of_member(number) for number in self._file._members_of(member)]
         return np.concatenate(found) if found else np.empty(0, "i8")
+
+    def _of_member(self, number: int) -> Array:
+        numbers = self._rows_column("_member")
+        return np.arange(bisect_left(numbers, number), bisect_left(numbers, number + 1))
+
+    def table(self, columns: Sequence[str] | None = None, rows: Any = None) -> pa.Table:
+        """Columns as an Arrow table: those named, or all of numbers, booleans, dates, strings and categories; of all rows, or of ``rows``.
+
+        Beside the columns these names are known: ``row``, its number, and of its member ``member``, the path, ``key``, what members of one
+        sample share, ``name``, the key without its folder, and ``archive``. Raises KeyError for another name, InputError for arrays.
+        """
+        import pyarrow as pa
+
+        wanted = slice(None) if rows is None else row_numbers(rows, len(self))
+        return pa.table({name: self._values(name, wanted) for name in (self._typed() if columns is None else columns)})
+
+    def where(self, condition: str) -> Array:
+        """Numbers (n,) int64 of the rows that meet a condition in SQL, as DuckDB has it: ``label = 'Shirts' and height > 1000``.
+
+        It sees the columns that `table` gives, in slabs, and nothing else. What is missing meets no comparison. Needs the extra ``query``.
+        Raises KeyError for a column that is not there, InputError for what is no condition, or cannot be evaluated.
+        """
+        import pyarrow as pa
+
+        from h5dat_lib.query import Condition
+
+        asked = Condition(condition)
+        names = {name: self._meant(name) for name in asked.columns} or {"row": "row"}
+        found = [np.empty(0, "i8")]
+        for first in range(0, len(self), _SLAB):
+            rows = slice(first, min(first + _SLAB, len(self)))
+            met = asked.mask(pa.table({name: self._values(meant, rows) for name, meant in names.items()}))
+            found.append(np.flatnonzero(met) + first)
+        return np.concatenate(found)
+
+    def join(self, other: Table, on: str | tuple[str, str]) -> pa.Table:
+        """Pairs of rows that agree ``on`` a column, or on one of each table: an Arrow table of ``on``, ``row``, ``other_row``, in order.
+
+        Names are those that `table` knows: ``key`` joins members of one sample, ``name`` those of one name in other folders.
+        """
+        from h5dat_lib.arrow import OTHER_ROW, ROW, joined
+
+        left, right = (on, on) if isinstance(on, str) else on
+        sides = ((self, left, ROW), (other, right, OTHER_ROW))
+        return joined(*({"on": table._values(name, slice(None)), row: table._values("row", slice(None))} for table, name, row in sides))
+
+    def _typed(self) -> list[str]:
+        from h5dat_lib.arrow import is_typed
+
+        return [name for name in self.columns if is_typed(self._column(name))]
+
+    def _meant(self, name: str) -> str:
+        """The column that a condition means: SQL takes no notice of case."""
+        known = [*self._typed(), *self._lineage_names()]
+        if name in known:
+            return name
+        same = [other for other in known if other.casefold() == name.casefold()]
+        if not same and name in self.columns:
+            raise InputError(f"{self._file.path}: {self.class_name}, column {name!r}: found arrays, expected a column of plain values")
+        if not same:
+            raise unknown(f"{self._file.path}: {self.class_name} has no column", name, known)
+        return same[0]
+
+    def _lineage_names(self) -> list[str]:
+        return ["row", *_LINEAGE] if "_member" in self._group else ["row"]
+
+    def _values(self, name: str, rows: Any) -> pa.Array:
+        """A column, or what is known of the members of rows, as an Arrow array."""
+        import pyarrow as pa
+
+        from h5dat_lib.arrow import arrow_array, of_few
+
+        if name in self.columns:
+            return arrow_array(name, self._column(name), rows)
+        if name not in self._lineage_names():
+            raise unknown(f"{self._file.path}: {self.class_name} has no column", name, [*self.columns, *self._lineage_names()])
+        if name == "row":
+            return pa.array(row_numbers(rows, len(self)))
+        members, codes = np.unique(self._rows_column("_member")[rows], return_inverse=True)
+        return of_few(_LINEAGE[name](self._file, members), codes)
 
     def named(self, row: int) -> str:
         """A row for a message: its number, and its member where it is known."""
@@ -421,6 +551,27 @@ class Table:
         """All rows as dictionaries; for small tables."""
         columns = {name: self._column(name)[:] for name in self.columns}
         return [{name: python_value(values[row]) for name, values in columns.items()} for row in range(len(self))]
+
+
+def _keys(file: File, members: Array) -> list[str]:
+    table = file[MEMBERS]
+    if "key" in table.columns:  # older files lack it, and rows of theirs that were added to
+        return [key or sample_key(path) for key, path in zip(table["key"].rows(members), table["path"].rows(members), strict=True)]
+    return [sample_key(path) for path in table["path"].rows(members)]
+
+
+def _archives_of(file: File, members: Array) -> list[str]:
+    uris = file[ARCHIVES]["uri"][:]
+    return [uris[archive] for archive in file[MEMBERS]["archive"].rows(members).tolist()]
+
+
+_LINEAGE: dict[str, Callable[[File, Array], list[str]]] = {
+    "member": lambda file, members: list(file[MEMBERS]["path"].rows(members)),
+    "key": _keys,
+    "name": lambda file, members: [key.rpartition("/")[2] for key in _keys(file, members)],
+    "archive": _archives_of,
+}
+"""What is known of members by names that are no columns."""
 
 
 def open(

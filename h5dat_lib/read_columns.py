@@ -70,6 +70,11 @@ class Column:
         """layout, shape of one value (None where it varies), dtype, and bytes on disk."""
         raise NotImplementedError
 
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of all values in memory; None where only decoding would tell."""
+        return None
+
     def belongs_to(self, home: Home, name: str) -> None:
         """Says which column of which table it is, for messages and to be pickled."""
         self._home = home, name
@@ -92,8 +97,7 @@ class Column:
         """The error with the first row that has it, and its member."""
         if self._home is None:
             return exc
-        several = isinstance(rows, slice | list | np.ndarray)
-        numbers = row_numbers(rows, len(self)) if several else np.array([checked_row(int(rows), len(self))])
+        numbers = row_numbers([rows] if isinstance(rows, int | np.integer) else rows, len(self))
         while len(numbers) > 1:
             half = len(numbers) // 2
             numbers = numbers[:half] if self._is_faulty(numbers[:half]) else numbers[half:]
@@ -120,6 +124,10 @@ class _Dataset(Column):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def nbytes(self) -> int | None:
+        return self._values.nbytes
 
     def _one(self, row: int) -> Any:
         return self._values[row]
@@ -199,6 +207,10 @@ class Categorical(Column):
     def __len__(self) -> int:
         return len(self.codes)
 
+    @property
+    def nbytes(self) -> int | None:
+        return self.codes.nbytes
+
     def _one(self, row: int) -> str | None:
         return self._named(self.codes[row : row + 1])[0]
 
@@ -231,6 +243,10 @@ class Nullable(Column):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def nbytes(self) -> int | None:
+        return self._values.nbytes
 
     def _one(self, row: int) -> Any:
         return None if self._mask[row] else self._values[row]
@@ -270,6 +286,10 @@ class _Ranges(Column):
 
     def __len__(self) -> int:
         return self._rows
+
+    @property
+    def nbytes(self) -> int | None:
+        return int(sum(self._length[:].tolist()))
 
     @cached_property
     def _places(self) -> tuple[Rows | Array, Rows | Array]:
@@ -413,9 +433,17 @@ class Encoded(_Ranges):
         self._how = {name: attribute(table, name) for name in ("color", "resize", "profile", "damaged", "vector_size")}
         self._table = str(table.name)
 
+    @property
+    def nbytes(self) -> int | None:
+        return None
+
     def encoded(self, row: int) -> bytes:
         """The row's file, byte for byte as it was in the archive."""
         return self._bytes(checked_row(row, len(self)))
+
+    def files(self, rows: Any) -> list[bytes]:
+        """The same of several rows."""
+        return [self._bytes(row) for row in row_numbers(rows, len(self)).tolist()]
 
     @cached_property
     def _options(self) -> Any:
@@ -444,9 +472,11 @@ class Encoded(_Ranges):
         pixels = self._plain_pixels(row, data, out)
         if pixels is None:
             pixels = self._decoded(data)
-        if out is None or np.may_share_memory(pixels, out):
+        if out is None:
             return pixels
-        checked_out(out, pixels.shape, pixels.dtype)[...] = pixels
+        checked_out(out, pixels.shape, pixels.dtype)
+        if not np.may_share_memory(pixels, out):
+            out[...] = pixels
         return out
 
     def _plain_pixels(self, row: int, data: bytes, out: Array | None) -> Array | None:
@@ -457,7 +487,7 @@ class Encoded(_Ranges):
         orientation, format, mode = self._plain
         if orientation[row] != 1 or format[row] != b"JPEG":
             return None
-        return plain_pixels(data, mode[row], out)
+        return plain_pixels(data, mode[row], None if out is None or out.dtype != np.uint8 else out)
 
     def _decoded(self, data: bytes) -> Array:
         from h5dat_lib.convert.image import decode
@@ -491,7 +521,7 @@ def _checked_list(out: Array, rows: int, present: int) -> list[Array]:
 
 def _held(part: Rows) -> Rows | Array:
     """All rows of a part in memory, where they are few bytes; otherwise they are read as they are asked for."""
-    whole: Rows | Array = part[:] if len(part) * part.row_bytes <= _HELD_BYTES else part
+    whole: Rows | Array = part[:] if part.nbytes <= _HELD_BYTES else part
     return whole
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 from PIL import Image
 
 import h5dat_lib
-from h5dat_lib.errors import FormatError, InputError
+from h5dat_lib.errors import FormatError, InputError, UnknownName
+from h5dat_lib.handle import Handle
 from tests.conftest import config, make_zip, picture
 
 SIZES = [(8, 6), (8, 6), (20, 3), (1, 1)]
@@ -101,6 +104,104 @@ def test_classes_and_errors_name_what_is_there(tmp_path: Path) -> None:
             file["images"].pixels[4]
         with pytest.raises(IndexError, match="row -5 of 4"):
             file["images"].origin(-5)
+
+
+@pytest.mark.parametrize("image", [{"layout": "ragged"}, {"storage": "encoded"}, {"resize": {"width": 9, "height": 7, "mode": "fill"}}])
+def test_rows_are_read_in_any_order_and_into_an_array(tmp_path: Path, image: dict[str, Any]) -> None:
+    members = {f"{n:02}.jpg": picture(64, 48, n, format="JPEG") for n in range(30)}
+    with _opened(tmp_path, members, image=image) as file:
+        pixels = file["images"].pixels
+        order = np.random.default_rng(2).integers(-30, 30, 50)
+        expected = [pixels[int(row)] for row in order]
+        assert all(np.array_equal(one, other) for one, other in zip(pixels.rows(order), expected, strict=True))
+        out = np.empty((50, *expected[0].shape), "u1")
+        assert pixels.rows(order, out=out) is out and np.array_equal(out, np.stack(expected))
+        for wrong in (np.empty((50, 3, 3, 3), "u1"), np.empty((49, *expected[0].shape), "u1"), out.astype("f4")):
+            with pytest.raises(ValueError, match="found out of"):
+                pixels.rows(order, out=wrong)
+        with pytest.raises(IndexError, match="row 30 of 30: expected -30 to 29"):
+            pixels.rows([0, 30])
+
+
+def test_rows_of_a_table_come_column_by_column(tmp_path: Path) -> None:
+    with _opened(tmp_path, {"t.csv": b"n,s\n" + b"".join(b"%d,s%d\n" % (n, n) for n in range(50)), "a.txt": b"x"}) as file:
+        table = file["tables"]
+        assert table[3] == {"n": 3, "s": "s3"} and table[-1]["s"] == "s49"
+        assert table[48:]["s"] == ["s48", "s49"] and table[[5, 1]]["n"].tolist() == [5, 1]
+        assert table.rows([2, 0], ["s"]) == {"s": ["s2", "s0"]}
+        assert table["t.csv"]["n"].tolist() == list(range(50)) and file["texts"]["a.txt"]["text"] == "x"
+        assert table.rows_of("a.txt").tolist() == [] and table.rows_of("t.csv").dtype == np.int64
+        with pytest.raises(UnknownName, match=r"no column or member 'a\.csv'"):
+            table["a.csv"]
+        with pytest.raises(IndexError, match="row 50 of 50"):
+            table[50]
+        assert repr(table).endswith("tables: 50 rows of n, s>") and "tables (50 rows)" in repr(file)
+        assert (file.classes[0], file.classes[0].rows, file.classes[0].columns) == ("tables", 50, ["n", "s"])
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_batches_are_read_ahead_in_order_and_no_further(tmp_path: Path, ahead: int) -> None:
+    with _opened(tmp_path, {"t.csv": b"n\n" + b"".join(b"%d\n" % n for n in range(50))}) as file:
+        asked = 0
+
+        def lots() -> Iterator[list[int]]:
+            nonlocal asked
+            for first in range(0, 50, 5):
+                asked += 1
+                yield list(range(first, first + 5))
+
+        given = file["tables"].batches(lots(), ["n"], ahead)
+        for number in range(3):
+            assert next(given)["n"].tolist() == list(range(number * 5, number * 5 + 5))
+            assert asked == number + 1 + ahead
+        rest = [row for batch in given for row in batch["n"].tolist()]
+        assert rest == list(range(15, 50))
+
+
+def test_members_are_found_by_a_glob_or_a_text(tmp_path: Path) -> None:
+    members = {"shop/a1.png": picture(), "shop/B2.png": picture(seed=1), "t.csv": b"n\n1\n2\n"}
+    with _opened(tmp_path, members) as file:
+        assert [found.member for found in file.members("*.PNG")] == ["shop/a1.png", "shop/B2.png"]
+        assert [(found.table, found.row, found.rows) for found in file.members("t.c")] == [("tables", 0, 2)]
+        assert [found.member for found in file.members("shop/b*")] == ["shop/B2.png"] and not list(file.members("nothing"))
+
+
+@pytest.mark.parametrize(("image", "row"), [({"layout": "ragged"}, 5), ({"resize": {"width": 400, "height": 400, "mode": "fill"}}, 5)])
+def test_damage_names_the_row_and_its_member(tmp_path: Path, image: dict[str, Any], row: int) -> None:
+    _opened(tmp_path, {f"{n}.png": picture(300, 300, n) for n in range(9)}, image=image).close()
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        pixels = file["images/pixels"]
+        ragged = isinstance(pixels, h5py.Group)
+        dataset, place = (pixels["values"], (int(pixels["offset"][row]),)) if ragged else (pixels, (row, 0, 0, 0))
+        dataset.id.write_direct_chunk(place, b"nothing of the kind", 0)
+    with h5dat_lib.open(tmp_path / "out.h5") as opened:
+        column = opened["images"].pixels
+        for read in (
+            lambda: column[row],
+            lambda: column[:],
+            lambda: column[[1, 5, 7]],
+            lambda: column.rows(range(9)),
+            lambda: opened["images"][5],
+        ):
+            with pytest.raises(FormatError, match=r"out\.h5, /images/pixels.*images\[5\] \(5\.png\)$"):
+                read()
+        assert column[4].dtype == np.uint8
+
+
+def test_a_few_pictures_of_many_are_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are kept are read by their place in the file: their own bytes, not those of their chunks."""
+    _opened(tmp_path, {f"{n:03}.jpg": picture(80, 60, n, format="JPEG") for n in range(300)}, image={"storage": "encoded"}).close()
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        pixels = file["images"].pixels
+        for row in range(60):
+            pixels[row]
+        sizes: list[int] = []
+        original = Handle.read_at
+        monkeypatch.setattr(Handle, "read_at", lambda self, at, size: (sizes.append(size), original(self, at, size))[1])
+        for row in range(3, 20):
+            pixels[row]
+        read, requests = sum(sizes), len(sizes)
+        assert read == sum(len(pixels.encoded(row)) for row in range(3, 20)) and requests <= 2 * 17
 
 
 def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
