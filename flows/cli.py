@@ -207,6 +207,7 @@ def down() -> None:
 
 app.command()(service.deploy)
 app.command()(service.serve)
+app.command()(service.watch)
 
 
 @config_app.command("init")
@@ -228,11 +229,13 @@ def config_show(config: ConfigFile = None, schema: SchemaFile = None) -> None:
 @config_app.command("schema")
 def config_schema(
     classes: Annotated[bool, typer.Option("--classes", help="That of a file for --schema instead.")] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="That of a file for `watch --rules` instead.")] = False,
 ) -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from h5dat_lib.config import Config, Schema, json_schema
+    from h5dat_lib.rules import Rules
 
-    _print_json(json_schema(Schema if classes else Config))
+    _print_json(json_schema(Rules if rules else Schema if classes else Config))
 
 
 def _print_json(data: Any) -> None:

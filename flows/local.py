@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.prefect_client import client_environment
 from flows.server import running_server
 from h5dat_lib.config import Config
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
 from h5dat_lib.retrying import Retry
+
+if TYPE_CHECKING:
+    from h5dat_lib.rules import Rules, Watched
 
 
 def ingest(
@@ -57,3 +61,17 @@ def _run(prepared: Ingest, observe: Callable[[Progress], None] | None, announce:
         if announce:
             announce(api.ui_url)
         return run_prepared(run, observe or (lambda progress: None))
+
+
+def watch(rules: Rules, watched: Watched, tell: Callable[[str], None]) -> Mapping[str, int]:
+    """Ingests what lands in buckets, until SIGTERM or Ctrl-C; ``tell`` is called with each line of what happens.
+
+    Returns how many deliveries ended in which way. Raises ConfigError or InputError for what cannot be watched, and ServerError.
+    """
+    with running_server() as api:
+        os.environ.update(client_environment(api.url))
+        from flows.watch import serve
+
+        api.wait_until_healthy()
+        tell(f"watch it in the Prefect UI: {api.ui_url}")
+        return serve(rules, watched, tell)

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -42,6 +42,9 @@ class Settings(BaseModel):
         if isinstance(data, Mapping):
             return {key: value for key, value in data.items() if not str(key).startswith("//") and key != "$schema"}
         return data
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class Resize(Settings):
@@ -461,8 +464,13 @@ def parse(data: Mapping[str, Any], source: str = "configuration") -> Config:
 
     Raises ConfigError: one line that names the source, the first wrong key, what was found and what is allowed.
     """
+    return checked(Config, data, source)
+
+
+def checked(model: type[AnySettings], data: Mapping[str, Any], source: str, folder: Path | None = None) -> AnySettings:
+    """Settings of a kind; names of files in them are looked up from ``folder``. Raises ConfigError as `parse` does."""
     try:
-        return Config.model_validate(data)
+        return model.model_validate(data, context={"folder": folder or Path()})
     except ValidationError as exc:
         raise ConfigError(f"{source}: {_first_fault(exc)}") from exc
 
@@ -474,8 +482,8 @@ def load(config_file: Path | None = None, schema_file: Path | None = None, **ove
     Raises ConfigError when a file is missing, is not JSON or holds a wrong key.
     """
     source = str(config_file or schema_file or "command line")
-    data = _read_json(config_file) if config_file else {}
-    schema = _read_json(schema_file) if schema_file else None
+    data = read_json(config_file) if config_file else {}
+    schema = read_json(schema_file) if schema_file else None
     if predecessor.is_config(data) or predecessor.is_schema(schema or {}):
         data, ignored = predecessor.translated(data, schema, _keys(Config), source)
         if ignored:
@@ -510,7 +518,8 @@ def _commented(settings: Settings) -> dict[str, Any]:
     return lines
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises ConfigError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:

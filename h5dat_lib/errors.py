@@ -7,6 +7,7 @@
     ├── OutputError        an output that cannot be written, or is not ours to write
     ├── FormatError        an HDF5 file that h5dat cannot read as its own
     ├── MemberError        one member that cannot be converted; becomes a reject, never ends a run
+    ├── Unavailable        a server that does not answer now; the same again may work
     ├── BudgetExceeded     more rejects than the configuration allows
     └── Interrupted        the user stopped the run; what was committed stays
 
@@ -27,6 +28,7 @@ __all__ = [
     "Interrupted",
     "MemberError",
     "OutputError",
+    "Unavailable",
     "UnknownName",
     "escaped",
     "unknown",
@@ -89,6 +91,10 @@ class MemberError(H5datError):
         super().__init__(reason)
         self.reason = reason
         self.stage = stage
+
+
+class Unavailable(H5datError):
+    """A server that is needed does not answer now, or not as it should; the same again may work."""
 
 
 class BudgetExceeded(H5datError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -106,6 +107,7 @@ def answering(endpoint: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"{endpoint}: no answer from {process.args}, its exit code is {process.poll()}")
 
 
+@functools.cache
 def boto(service: str, endpoint: str) -> Any:
     """A client of a test's own, which nothing of ours counts or configures."""
     import boto3

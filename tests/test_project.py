@@ -69,6 +69,11 @@ LAYERS = (
     "workers",
     "pipeline",
     "retrying",
+    "landed",
+    "rules",
+    "seen",
+    "deliveries",
+    "landing",
 )
 """Modules and packages of h5dat_lib: each may import those before it, and what is in its own package.
 

@@ -18,11 +18,13 @@ from h5dat_lib.config import Config, Schema, commented, json_schema, load, parse
 from h5dat_lib.convert import by_extension
 from h5dat_lib.errors import ConfigError, MemberError
 from h5dat_lib.plan import summarise
+from h5dat_lib.rules import Rules
 from h5dat_lib.schema import Class, Classifier, glob_regex
 from tests.conftest import config, make_tar, make_zip, picture
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED: dict[str, type[Config] | type[Schema]] = {"config": Config, "schema": Schema}
+PUBLISHED: dict[str, type[Config] | type[Schema] | type[Rules]] = {"config": Config, "schema": Schema, "rules": Rules}
+OPTION = {"config": "", "schema": " --classes", "rules": " --rules"}
 
 
 def _classifier(**schema: object) -> Classifier:
@@ -310,7 +312,7 @@ def test_a_member_whose_first_bytes_cannot_be_read_is_rejected(tmp_path: Path) -
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_json_schema_is_up_to_date(name: str) -> None:
     published = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text(encoding="utf-8"))
-    assert published == json_schema(PUBLISHED[name]), f"h5dat config schema {'--classes ' * (name == 'schema')}> docs/{name}.schema.json"
+    assert published == json_schema(PUBLISHED[name]), f"h5dat config schema{OPTION[name]} > docs/{name}.schema.json"
 
 
 def test_the_samples_and_the_commented_configuration_agree_with_the_published_json_schemas() -> None:

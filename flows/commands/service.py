@@ -1,11 +1,12 @@
-"""The commands that have Prefect run things by itself: `h5dat deploy`, `h5dat serve`."""
+"""The commands that have Prefect run things by itself: `h5dat deploy`, `h5dat serve`, `h5dat watch`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,6 +47,36 @@ def serve(prefix: Prefix = "", output: Into = "", notify: Notify = None) -> None
         register_and_run(
             Places(_absolute(prefix), _absolute(output)), notify, lambda: typer.echo(f"Serving; look at it: {api.ui_url}/deployments")
         )
+
+
+def watch(
+    rules: Annotated[Path, typer.Option("--rules", "-r", metavar="FILE", help="A JSON file: which archives go to which outputs.")],
+    queue: Annotated[str | None, typer.Option("--queue", metavar="URL", help="An SQS queue that gets the bucket's notifications.")] = None,
+    dead_letter: Annotated[
+        str | None,
+        typer.Option("--dead-letter", metavar="URL", help="Where messages go that cannot be used; else as the redrive policy says."),
+    ] = None,
+    prefix: Annotated[
+        list[str] | None, typer.Option("--prefix", metavar="S3URI", help="List s3://bucket/folder/ again and again; may be repeated.")
+    ] = None,
+    every: Annotated[float, typer.Option("--every", min=1, help="Seconds from one listing to the next.")] = 30.0,
+    via: Annotated[
+        Literal["deployment", "direct"] | None,
+        typer.Option("--via", help="Ingest by the server's deployment, or in this process; by the deployment if there is one."),
+    ] = None,
+    heartbeat: Annotated[
+        Path | None, typer.Option("--heartbeat", metavar="FILE", help="Touched while the service lives, for health checks.")
+    ] = None,
+) -> None:
+    """Ingest the archives that land in buckets, until it is stopped. Each goes in once, however often it is told of."""
+    from flows.local import watch as run
+    from h5dat_lib.rules import Watched, load_rules
+
+    watched = Watched(
+        queue=queue, dead_letter=dead_letter, prefixes=tuple(prefix or ()), every=every, via=via, heartbeat=heartbeat
+    )  # fmt: skip
+    counts = run(load_rules(rules), watched, lambda line: typer.echo(line, err=True))
+    typer.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing landed")
 
 
 @contextmanager

@@ -18,7 +18,9 @@ from h5dat_lib.errors import ConfigError, H5datError, InputError
 if TYPE_CHECKING:  # building the settings' models takes longer than a local file that is only listed
     from h5dat_lib.config import S3Options
 
-__all__ = ["S3Uri", "Traffic", "client", "error_code", "explained", "is_passing", "received", "requests", "split", "traffic", "use"]
+__all__ = [
+    "S3Uri", "Traffic", "cause", "client", "error_code", "explained", "is_passing", "received", "requests", "split", "traffic", "use",
+]  # fmt: skip
 
 S3Uri = tuple[str, str]
 """Bucket and key."""
@@ -42,6 +44,8 @@ _ADVICE = {
     "NoSuchVersion": "expected that version of the object; it has been deleted, plan again",
     "404": "expected an object; check bucket and key",
     "NoSuchBucket": "expected a bucket; check its name and `s3.endpoint`",
+    "AWS.SimpleQueueService.NonExistentQueue": "expected a queue; check its URL, and the region",
+    "QueueDoesNotExist": "expected a queue; check its URL, and the region",
     "PermanentRedirect": "expected its bucket in this region; set `s3.region` to the bucket's",
     "AuthorizationHeaderMalformed": "expected its bucket in this region; set `s3.region` to the bucket's",
     "301": "expected its bucket in this region; set `s3.region` to the bucket's",
@@ -57,7 +61,10 @@ _ADVICE = {
 """What to say of an error code, behind what was found. HEAD requests have no body, so only the status is known of them."""
 
 
-_PASSING = {"RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted"}
+_PASSING = {
+    "RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted",
+    "Throttling", "ThrottlingException", "RequestThrottled", "ExpiredToken", "ExpiredTokenException",
+}  # fmt: skip
 """Codes of answers that may be others later, whatever their status."""
 
 
@@ -146,16 +153,26 @@ def split(uri: str) -> S3Uri:
     return bucket, key
 
 
-def error_code(exc: Exception) -> str:
-    """The code of an answer of AWS (``NoSuchKey``, ``412``), "" for what is no answer."""
-    answer = getattr(exc, "response", None) or {}  # botocore gives some errors without an answer a None
+def cause(exc: BaseException | None) -> Exception | None:
+    """The error of boto3 that an error is or comes from; None when it comes from something else."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    while exc is not None and not isinstance(exc, BotoCoreError | ClientError):
+        exc = exc.__cause__
+    return exc
+
+
+def error_code(exc: BaseException) -> str:
+    """The code of an answer of AWS (``NoSuchKey``, ``412``) that an error is or comes from, "" for what does not."""
+    answer = getattr(cause(exc), "response", None) or {}
     return str(answer.get("Error", {}).get("Code", ""))
 
 
 def is_passing(exc: BaseException | None) -> bool:
-    """Whether what boto3 raised may be over later: no answer, or one that says that the store cannot just now."""
+    """Whether what boto3 raised, or what comes from it, may be over later: no answer, or one that says that the store cannot just now."""
     from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, IncompleteReadError, SSLError
 
+    exc = cause(exc)
     if isinstance(exc, ClientError):
         status: int = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status in (408, 429) or (status >= 500 and status != 501) or error_code(exc) in _PASSING

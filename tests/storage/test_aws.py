@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from h5dat_lib.config import S3Options
 from h5dat_lib.errors import ConfigError, InputError, OutputError
@@ -64,3 +65,36 @@ def test_a_server_that_is_not_there_is_given_up_after_the_tries_that_are_set(mon
 def test_what_names_no_bucket_is_refused(uri: str) -> None:
     with pytest.raises(InputError, match="expected s3://bucket/key"):
         aws.split(uri)
+
+
+def _answer(code: str, status: int) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+
+
+def _raised(error: Exception) -> None:
+    try:
+        with aws.explained("s3://b/k"):
+            raise error
+    except OSError as exc:
+        raise InputError("other") from exc
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (_answer("SlowDown", 503), True),
+        (_answer("InternalError", 500), True),
+        (_answer("AccessDenied", 403), False),
+        (_answer("NoSuchKey", 404), False),
+        (EndpointConnectionError(endpoint_url="http://x"), True),
+        (ReadTimeoutError(endpoint_url="http://x"), True),
+        (NoCredentialsError(), False),
+        (OSError("disk"), False),
+    ],
+    ids=str,
+)
+def test_whether_the_same_again_may_work_is_known_of_what_an_error_comes_from(error: Exception, passes: bool) -> None:
+    with pytest.raises(InputError) as caught:
+        _raised(error)
+    assert aws.is_passing(caught.value) == passes
+    assert aws.error_code(caught.value) == (error.response["Error"]["Code"] if isinstance(error, ClientError) else "")

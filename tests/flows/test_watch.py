@@ -1,0 +1,132 @@
+"""The service on a real Prefect server, with real objects: what lands is in its output once, and the server shows how."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import h5dat_lib
+from flows.prefect_client import client_environment
+from tests.conftest import Bucket
+from tests.flows.conftest import call
+from tests.flows.test_ingest import ROOT, Server, server
+from tests.servers import SeaweedFS, credentials
+from tests.test_landing import Place, place
+from tests.test_watching import Watchers, archive, into, texts, watchers
+
+__all__ = ["server"]
+pytestmark = pytest.mark.slow
+_DEPLOYED = """
+import sys
+from flows.ingest_archives import ingest_archives
+if __name__ == "__main__":
+    ingest_archives.from_source(sys.argv[1], "flows/ingest_archives.py:ingest_archives").deploy(
+        "ingest-archive", work_pool_name="here", build=False, push=False, print_next_steps=False)
+"""
+
+
+def _client(server: Server) -> dict[str, str]:
+    """The environment of a client of the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("PREFECT_"):
+                patch.delenv(name)
+        patch.setenv("H5DAT_HOME", server.environment["H5DAT_HOME"])
+        return server.environment | client_environment(f"{server.url}/api")
+
+
+@pytest.fixture
+def real(bucket: Bucket, moto: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return place(bucket, moto, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def worker(server: Server, seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The deployment, and a worker that runs it."""
+    environment = _client(server) | credentials(seaweed.endpoint) | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "ERROR"}
+    prefect, folder = [sys.executable, "-m", "prefect", "--no-prompt"], tmp_path_factory.mktemp("worker")
+    subprocess.run([*prefect, "work-pool", "create", "here", "--type", "process"], env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", _DEPLOYED, str(ROOT)], env=environment, check=True, cwd=ROOT)
+    process = subprocess.Popen([*prefect, "worker", "start", "--pool", "here"], env=environment, cwd=folder)
+    yield
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def dying(server: Server) -> Iterator[Watchers]:
+    yield from watchers("flows.watch", "flows.ingest_archives", **_client(server))
+
+
+def _until(what: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.3)
+
+
+def _runs(server: Server) -> list[dict[str, Any]]:
+    deployment = call(f"{server.url}/api/deployments/name/ingest%20archives/ingest-archive")["id"]
+    found: list[dict[str, Any]] = server.ask("flow_runs", flow_runs={"deployment_id": {"any_": [deployment]}})
+    return found
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_lands_is_ingested_by_the_deployment_once_whenever_the_watcher_is_killed(
+    server: Server, real: Place, tmp_path: Path, dying: Watchers
+) -> None:
+    into(real, tmp_path / "out.h5")
+    steps = ["before it is deleted", "event emitted", "run created"]
+    for step in steps:
+        real.land(f"{step}.zip", archive(step))
+        assert dying.watch(step, real, "deployment") == -9, step
+    real.tell("run created.zip")
+    assert dying.watch("", real, "deployment") == 0
+    assert real.left() == 0
+    _until(lambda: all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in _runs(server)))
+    assert [run["state"]["message"] for run in _runs(server) if run["state_type"] != "COMPLETED"] == [] and len(_runs(server)) == 3
+    assert texts(tmp_path / "out.h5") == sorted(f"{step} {row}" for step in steps for row in range(3))
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert sorted(each["uri"] for each in file.describe()["sources"]) == [f"s3://{real.bucket.name}/{step}.zip" for step in steps]
+    events = call(f"{server.url}/api/events/filter", {"filter": {"event": {"name": ["h5dat.archive.landed"]}}})["events"]
+    assert sorted(event["payload"]["key"] for event in events) == [f"{step}.zip" for step in steps]
+    assert {event["resource"]["h5dat.via"] for event in events} == {"deployment"}
+    [run] = [run for run in _runs(server) if run["parameters"]["archives"] == [f"s3://{real.bucket.name}/run created.zip"]]
+    assert {artifact["key"] or artifact["type"] for artifact in server.of_run("artifacts", run, 2)} >= {"progress", "h5dat-classes"}
+
+
+def test_fifty_archives_at_once_and_a_store_that_goes_away_in_the_middle(
+    server: Server, real: Place, tmp_path: Path, seaweed: SeaweedFS
+) -> None:
+    into(real, tmp_path / "out.h5", commit_seconds=0, s3={"attempts": 2, "connect_seconds": 2, "read_seconds": 5})
+    (tmp_path / "rules.json").write_text(real.landing.rules.model_dump_json(by_alias=True))
+    words = ["watch", "--rules", tmp_path / "rules.json", "--queue", real.url, "--via", "direct", "--heartbeat", tmp_path / "alive"]
+    environment = server.environment | {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for number in range(50):
+        real.land(f"{number:02}.zip", archive(f"{number:02}"))
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *map(str, words)], env=environment, stdout=log, stderr=log)
+    try:
+        _until(lambda: (tmp_path / "out.h5").exists())
+        seaweed.kill()
+        time.sleep(20)
+        seaweed.start()
+        _until(lambda: real.left() == 0)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+        log.close()
+    said = (tmp_path / "log").read_text()
+    assert code == 0, said
+    assert texts(tmp_path / "out.h5") == sorted(f"{number:02} {row}" for number in range(50) for row in range(3))
+    assert "50 ingested" in said.splitlines()[-1], said
+    assert (tmp_path / "alive").exists() and json.loads((tmp_path / "rules.json").read_text())

@@ -1,0 +1,101 @@
+"""A watcher that is killed at any step, and started again: every archive that landed is in, once, and the queue is empty."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import h5dat_lib
+from tests.conftest import Bucket
+from tests.dying_watcher import STEPS
+from tests.test_landing import Place, place
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
+def archive(name: str, rows: int = 3) -> bytes:
+    """A zip of texts that say whose they are."""
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as opened:
+        for row in range(rows):
+            opened.writestr(f"{row}.txt", f"{name} {row}")
+    return out.getvalue()
+
+
+@dataclass
+class Watchers:
+    """The program that starts watchers which die."""
+
+    process: subprocess.Popen[str]
+
+    def watch(self, step: str, here: Place, via: str = "") -> int:
+        environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        rules = here.landing.rules.model_dump(mode="json", by_alias=True)
+        order = {"step": step, "queue": here.url, "rules": rules, "via": via, "environment": environment}
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+def watchers(*modules: str, **environment: str) -> Iterator[Watchers]:
+    """The program, with these modules imported."""
+    command = [sys.executable, "-m", "tests.dying_watcher", *modules]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | environment)
+    assert process.stdin and process.stdout
+    yield Watchers(process)
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def dying() -> Iterator[Watchers]:
+    yield from watchers()
+
+
+def into(here: Place, output: Path | str, **settings: Any) -> None:
+    """Makes the rules lead to an output, and what was received by a watcher that died come again after a second."""
+    [rule] = here.landing.rules.rules
+    made = {
+        "name": "all",
+        "bucket": rule.bucket,
+        "pattern": rule.pattern,
+        "output": str(output),
+        "config": {"task_runner": "threads", **settings},
+    }
+    here.landing.rules = type(here.landing.rules).model_validate({"rules": [made]})
+    here.sqs.set_queue_attributes(QueueUrl=here.url, Attributes={"VisibilityTimeout": "1", "RedrivePolicy": ""})
+
+
+def texts(output: Path | str) -> list[str]:
+    with h5dat_lib.open(output) as file:
+        return sorted(file["texts"]["text"][:])
+
+
+def test_watchers_that_are_killed_at_each_step_lose_nothing_and_double_nothing(real: Place, tmp_path: Path, dying: Watchers) -> None:
+    into(real, tmp_path / "out.h5")
+    steps = [step for step, (module, *_) in STEPS.items() if module.startswith("h5dat_lib")]
+    for step in steps:
+        for copy in "ab":
+            real.land(f"{step} {copy}.zip", archive(f"{step} {copy}"))
+        assert dying.watch(step, real) == -9, step
+    assert dying.watch("", real) == 0
+    assert texts(tmp_path / "out.h5") == sorted(f"{step} {copy} {row}" for step in steps for copy in "ab" for row in range(3))
+    assert real.left() == 0
+
+
+@pytest.fixture
+def real(bucket: Bucket, moto: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return place(bucket, moto, monkeypatch)
