@@ -28,6 +28,7 @@ STEPS: dict[str, tuple[str, str, bool]] = {
     "parsed": ("h5dat_lib.deliveries", "objects_of", True),
     "looked at": ("h5dat_lib.landing", "_look", True),
     "committed": ("h5dat_lib.commit", "Output.commit", True),
+    "synced": ("h5dat_lib.sync.working_copy", "WorkingCopy.sync", True),
     "ingested": ("h5dat_lib.landing", "Landing._ingested", True),
     "before it is deleted": ("h5dat_lib.storage.queue", "Queue.delete", False),
     "event emitted": ("flows.watch", "_emit", True),

@@ -40,7 +40,7 @@ class Watchers:
     process: subprocess.Popen[str]
 
     def watch(self, step: str, here: Place, via: str = "") -> int:
-        environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "H5DAT_"))}
         rules = here.landing.rules.model_dump(mode="json", by_alias=True)
         order = {"step": step, "queue": here.url, "rules": rules, "via": via, "environment": environment}
         assert self.process.stdin and self.process.stdout
@@ -79,20 +79,31 @@ def into(here: Place, output: Path | str, **settings: Any) -> None:
     here.sqs.set_queue_attributes(QueueUrl=here.url, Attributes={"VisibilityTimeout": "1", "RedrivePolicy": ""})
 
 
+def synced_texts(bucket: Bucket, key: str, folder: Path) -> list[str]:
+    """The texts in an object that is an output."""
+    (folder / "copy.h5").write_bytes(bucket.get(key))
+    return texts(folder / "copy.h5")
+
+
 def texts(output: Path | str) -> list[str]:
     with h5dat_lib.open(output) as file:
         return sorted(file["texts"]["text"][:])
 
 
-def test_watchers_that_are_killed_at_each_step_lose_nothing_and_double_nothing(real: Place, tmp_path: Path, dying: Watchers) -> None:
-    into(real, tmp_path / "out.h5")
+def test_watchers_that_are_killed_at_each_step_lose_nothing_and_double_nothing(
+    real: Place, tmp_path: Path, dying: Watchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("H5DAT_HOME", str(tmp_path / "home"))
+    into(real, real.bucket.uri("out/all.h5"))
     steps = [step for step, (module, *_) in STEPS.items() if module.startswith("h5dat_lib")]
     for step in steps:
         for copy in "ab":
             real.land(f"{step} {copy}.zip", archive(f"{step} {copy}"))
         assert dying.watch(step, real) == -9, step
     assert dying.watch("", real) == 0
-    assert texts(tmp_path / "out.h5") == sorted(f"{step} {copy} {row}" for step in steps for copy in "ab" for row in range(3))
+    assert synced_texts(real.bucket, "out/all.h5", tmp_path) == sorted(
+        f"{step} {copy} {row}" for step in steps for copy in "ab" for row in range(3)
+    )
     assert real.left() == 0
 
 
