@@ -167,7 +167,8 @@ class Landing:
             if reason != said:
                 self.tell(escaped(f"{reason}; tried again for {_PATIENCE / 60:.0f} minutes"))
             self._pause(pause)
-            deliveries, pause, said = [delivery for delivery, _ in left], min(2 * pause, _LONGEST_PAUSE), reason
+            pause = min(2 * pause, _LONGEST_PAUSE) if len(left) == len(deliveries) else 1.0  # it goes on, if only in part
+            deliveries, said = [delivery for delivery, _ in left], reason
 
     def _tried(self, source: Deliveries, deliveries: Sequence[Delivery]) -> list[tuple[Delivery, Outcome]]:
         """Those deliveries that are to be tried again soon; all others have been answered for."""

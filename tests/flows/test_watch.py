@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,14 +16,17 @@ import pytest
 import h5dat_lib
 from flows.prefect_client import client_environment
 from tests.conftest import Bucket
+from tests.faulty_proxy import Fault, FaultyProxy
 from tests.flows.conftest import call
 from tests.flows.test_ingest import ROOT, Server, server
 from tests.servers import SeaweedFS, credentials
 from tests.test_landing import Place, place
-from tests.test_watching import Watchers, archive, into, texts, watchers
+from tests.test_watching import Watchers, archive, into, synced_texts, watchers
 
 __all__ = ["server"]
 pytestmark = pytest.mark.slow
+AWAY_SECONDS = float(os.environ.get("H5DAT_TEST_AWAY_SECONDS", "5"))
+"""For how long the store goes away; `make torture` takes longer."""
 _DEPLOYED = """
 import sys
 from flows.ingest_archives import ingest_archives
@@ -67,7 +69,7 @@ def dying(server: Server) -> Iterator[Watchers]:
     yield from watchers("flows.watch", "flows.ingest_archives", **_client(server))
 
 
-def _until(what: Any, seconds: float = 120) -> None:
+def _until(what: Any, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
@@ -84,7 +86,7 @@ def _runs(server: Server) -> list[dict[str, Any]]:
 def test_what_lands_is_ingested_by_the_deployment_once_whenever_the_watcher_is_killed(
     server: Server, real: Place, tmp_path: Path, dying: Watchers
 ) -> None:
-    into(real, tmp_path / "out.h5")
+    into(real, real.bucket.uri("out/all.h5"))
     steps = ["before it is deleted", "event emitted", "run created"]
     for step in steps:
         real.land(f"{step}.zip", archive(step))
@@ -94,8 +96,8 @@ def test_what_lands_is_ingested_by_the_deployment_once_whenever_the_watcher_is_k
     assert real.left() == 0
     _until(lambda: all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in _runs(server)))
     assert [run["state"]["message"] for run in _runs(server) if run["state_type"] != "COMPLETED"] == [] and len(_runs(server)) == 3
-    assert texts(tmp_path / "out.h5") == sorted(f"{step} {row}" for step in steps for row in range(3))
-    with h5dat_lib.open(tmp_path / "out.h5") as file:
+    assert synced_texts(real.bucket, "out/all.h5", tmp_path) == sorted(f"{step} {row}" for step in steps for row in range(3))
+    with h5dat_lib.open(tmp_path / "copy.h5") as file:
         assert sorted(each["uri"] for each in file.describe()["sources"]) == [f"s3://{real.bucket.name}/{step}.zip" for step in steps]
     events = call(f"{server.url}/api/events/filter", {"filter": {"event": {"name": ["h5dat.archive.landed"]}}})["events"]
     assert sorted(event["payload"]["key"] for event in events) == [f"{step}.zip" for step in steps]
@@ -104,29 +106,36 @@ def test_what_lands_is_ingested_by_the_deployment_once_whenever_the_watcher_is_k
     assert {artifact["key"] or artifact["type"] for artifact in server.of_run("artifacts", run, 2)} >= {"progress", "h5dat-classes"}
 
 
-def test_fifty_archives_at_once_and_a_store_that_goes_away_in_the_middle(
-    server: Server, real: Place, tmp_path: Path, seaweed: SeaweedFS
+def test_fifty_archives_at_once_through_a_store_that_throttles_is_slow_and_goes_away_while_reading_and_while_syncing(
+    server: Server, real: Place, seaweed: SeaweedFS, tmp_path: Path
 ) -> None:
-    into(real, tmp_path / "out.h5", commit_seconds=0, s3={"attempts": 2, "connect_seconds": 2, "read_seconds": 5})
+    key = "out/all.h5"
+    into(real, real.bucket.uri(key), commit_seconds=0, s3={"attempts": 2, "connect_seconds": 2, "read_seconds": 5})
     (tmp_path / "rules.json").write_text(real.landing.rules.model_dump_json(by_alias=True))
-    words = ["watch", "--rules", tmp_path / "rules.json", "--queue", real.url, "--via", "direct", "--heartbeat", tmp_path / "alive"]
-    environment = server.environment | {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     for number in range(50):
         real.land(f"{number:02}.zip", archive(f"{number:02}"))
-    log = (tmp_path / "log").open("w")
-    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *map(str, words)], env=environment, stdout=log, stderr=log)
-    try:
-        _until(lambda: (tmp_path / "out.h5").exists())
-        seaweed.kill()
-        time.sleep(20)
-        seaweed.start()
-        _until(lambda: real.left() == 0)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(60)
-        log.close()
+    words = ["--rules", tmp_path / "rules.json", "--queue", real.url, "--via", "direct", "--heartbeat", tmp_path / "alive"]
+    with FaultyProxy(seaweed.endpoint) as proxy, (tmp_path / "log").open("w") as log:
+        proxy.will(Fault(match=".zip", status=503, code="SlowDown", times=5), Fault(match=".zip", seconds=1, times=3))
+        proxy.will(Fault("PUT", key, status=503, code="SlowDown", times=3), Fault("POST", key, status=500, code="InternalError", times=2))
+        found = {name: value for name, value in os.environ.items() if name.startswith("AWS_")} | {"AWS_ENDPOINT_URL": proxy.endpoint}
+        command = [sys.executable, "-m", "flows.cli", "watch", *map(str, words)]
+        process = subprocess.Popen(command, env=server.environment | found, stdout=log, stderr=log)
+        try:
+            for method, match in (("GET", ".zip"), ("P", key)):
+                _until(lambda method=method, match=match: _asked(proxy, method, match))
+                with proxy.away():
+                    time.sleep(AWAY_SECONDS)
+            _until(lambda: real.left() == 0)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(60)
     said = (tmp_path / "log").read_text()
     assert code == 0, said
-    assert texts(tmp_path / "out.h5") == sorted(f"{number:02} {row}" for number in range(50) for row in range(3))
-    assert "50 ingested" in said.splitlines()[-1], said
-    assert (tmp_path / "alive").exists() and json.loads((tmp_path / "rules.json").read_text())
+    assert synced_texts(real.bucket, key, tmp_path) == sorted(f"{number:02} {row}" for number in range(50) for row in range(3)), said
+    assert len([line for line in said.splitlines() if ": ingested" in line or ": known" in line]) == 50, said
+    assert (tmp_path / "alive").exists()
+
+
+def _asked(proxy: FaultyProxy, method: str, match: str) -> bool:
+    return any(verb.startswith(method) and match in path for verb, path in proxy.requests)
