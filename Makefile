@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 UV ?= uv
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench torture fuzz corpora lock clean
+.PHONY: help setup demo demo-s3 test bench torture fuzz corpora lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: .venv/.done ## make .venv with the pinned dependencies and h5dat itself
 
@@ -27,6 +27,10 @@ demo: setup ## turn a small archive of mixed files into demo/pictures.h5, throug
 	$(BIN)/h5dat ingest demo/pictures.zip -o demo/pictures.h5
 	$(BIN)/h5dat ls demo/pictures.h5
 	$(BIN)/python samples/read_with_h5py.py demo/pictures.h5
+
+demo-s3: setup ## the same by itself: archives that land in a bucket become an object in another, on this machine alone (Linux)
+	@rm -rf demo/s3
+	PYTHONPATH=. $(BIN)/python samples/demo_s3.py demo/s3
 
 test: setup ## lint, format, types, tests: what CI runs
 	$(BIN)/ruff check

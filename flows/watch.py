@@ -15,9 +15,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import Event, Resource
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException, TerminationSignal
 from prefect.logging import get_run_logger
 
+from flows.display import synced_in_words
 from flows.home import home
 from flows.ingest_archives import ingest_archives
 from h5dat_lib.deliveries import Deliveries, FromListing, FromQueue, Outcome
@@ -114,12 +115,21 @@ def directly(goal: Goal, some: Sequence[Landed]) -> Outcome:
     with _server() as client:
         for landed in some:
             _emit(client, goal, landed, "direct")
-        state = _INGEST([landed.archive for landed in some], goal.output, goal.config, return_state=True)
+        try:
+            state = _INGEST([landed.archive for landed in some], goal.output, goal.config, return_state=True)
+        except TerminationSignal as exc:  # how Prefect takes SIGTERM while a flow run begins or ends
+            raise Interrupted("stopped; what is committed is kept, and what landed comes again") from exc
     if state.is_cancelled():
         raise Interrupted(state.message)
     with _answered():
         report = cast(Report, state.result())
-    return Outcome("ingested" if report.batches else "known", "; ".join(report.damaged))
+    return Outcome("ingested" if report.batches else "known", "; ".join([_told(report, len(some)), *report.damaged]))
+
+
+def _told(report: Report, archives: int) -> str:
+    """What a run did, in a few words."""
+    synced = [synced_in_words(report.synced)] if report.synced else []
+    return ", ".join([f"{report.rows:,} rows, {report.rejects:,} rejects of {archives} archives", *synced])
 
 
 _WAYS: dict[Via, Ingest] = {"deployment": by_deployment, "direct": directly}

@@ -18,7 +18,7 @@ from flows.prefect_client import client_environment
 from tests.conftest import Bucket
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.flows.conftest import call
-from tests.flows.test_ingest import ROOT, Server, server
+from tests.flows.test_ingest import Server, server
 from tests.servers import SeaweedFS, credentials
 from tests.test_landing import Place, place
 from tests.test_watching import Watchers, archive, into, synced_texts, watchers
@@ -27,13 +27,6 @@ __all__ = ["server"]
 pytestmark = pytest.mark.slow
 AWAY_SECONDS = float(os.environ.get("H5DAT_TEST_AWAY_SECONDS", "5"))
 """For how long the store goes away; `make torture` takes longer."""
-_DEPLOYED = """
-import sys
-from flows.ingest_archives import ingest_archives
-if __name__ == "__main__":
-    ingest_archives.from_source(sys.argv[1], "flows/ingest_archives.py:ingest_archives").deploy(
-        "ingest-archive", work_pool_name="here", build=False, push=False, print_next_steps=False)
-"""
 
 
 def _client(server: Server) -> dict[str, str]:
@@ -53,11 +46,10 @@ def real(bucket: Bucket, moto: str, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture(scope="module")
 def worker(server: Server, seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The deployment, and a worker that runs it."""
+    """The deployments and their automations, and a worker that runs what they ask for."""
     environment = _client(server) | credentials(seaweed.endpoint) | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "ERROR"}
     prefect, folder = [sys.executable, "-m", "prefect", "--no-prompt"], tmp_path_factory.mktemp("worker")
-    subprocess.run([*prefect, "work-pool", "create", "here", "--type", "process"], env=environment, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-c", _DEPLOYED, str(ROOT)], env=environment, check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "flows.cli", "deploy", "--pool", "here"], env=environment, check=True, capture_output=True)
     process = subprocess.Popen([*prefect, "worker", "start", "--pool", "here"], env=environment, cwd=folder)
     yield
     process.terminate()

@@ -1,0 +1,103 @@
+"""Archives land in a bucket and become an HDF5 object in another, on this machine alone: python samples/demo_s3.py FOLDER [--short]
+
+Starts an S3 server, and the service that watches a bucket, with a Prefect server. Nothing leaves the machine, and all of it is stopped at
+the end. --short ends after the first archive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from h5dat_lib.storage import aws
+from samples.local_s3 import SeaweedFS, credentials
+from samples.make_archive import build
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT = "pictures.h5"
+RULES = {"rules": [{"name": "pictures", "bucket": "landing", "pattern": "**/*.zip", "output": f"s3://archive/{OUTPUT}"}]}
+SECONDS = 100
+"""For how long an archive is waited for."""
+
+
+def main(folder: Path, short: bool = False) -> None:
+    folder.mkdir(parents=True)
+    with s3_server(folder / "s3") as endpoint:
+        for bucket in ("landing", "archive"):
+            aws.client("s3").create_bucket(Bucket=bucket)
+        print(f"S3 is at {endpoint}: the buckets landing and archive are empty")
+        with watcher(folder):
+            first = folder / "pictures.zip"
+            print(f"put s3://landing/{first.name}, {build(first)} members")
+            land(first, before=None)
+            h5dat("ls", f"s3://archive/{OUTPUT}")
+            if short:
+                return
+            second = folder / "more.zip"
+            with zipfile.ZipFile(second, "w") as archive:
+                archive.writestr("more/note.txt", "one text more")
+            print(f"put s3://landing/{second.name}, one member: only what it changes in the object is sent")
+            land(second, before=etag())
+            h5dat("ls", f"s3://archive/{OUTPUT}")
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    server = SeaweedFS.prepared(folder)
+    os.environ.update(credentials(server.endpoint))
+    server.start()
+    try:
+        yield server.endpoint
+    finally:
+        server.kill()
+
+
+@contextmanager
+def watcher(folder: Path) -> Iterator[None]:
+    """`h5dat watch`, which says on this terminal what it does."""
+    (folder / "rules.json").write_text(json.dumps(RULES, indent=2))
+    os.environ.setdefault("H5DAT_HOME", str(folder / "home"))  # what it has seen and made is of this S3 server only
+    words = ["watch", "--rules", folder / "rules.json", "--prefix", "s3://landing/", "--every", "2"]
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *map(str, words)], cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def land(archive: Path, before: str | None) -> None:
+    """Puts an archive into the bucket, and waits until the output is another."""
+    began = time.monotonic()
+    with archive.open("rb") as body:
+        aws.client("s3").put_object(Bucket="landing", Key=archive.name, Body=body)
+    while (now := etag()) is None or now == before:
+        if time.monotonic() - began > SECONDS:
+            sys.exit(f"{archive.name} is not in after {SECONDS} s")
+        time.sleep(0.5)
+    print(f"it is in s3://archive/{OUTPUT} after {time.monotonic() - began:.1f} s")
+
+
+def etag() -> str | None:
+    """What tells whether the output has changed; None while there is none."""
+    found = aws.client("s3").list_objects_v2(Bucket="archive", Prefix=OUTPUT).get("Contents")
+    return str(found[0]["ETag"]) if found else None
+
+
+def h5dat(*words: str) -> None:
+    print(f"$ h5dat {' '.join(words)}", flush=True)
+    subprocess.run([sys.executable, "-m", "flows.cli", *words], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["--short"]):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]).resolve(), bool(sys.argv[2:]))
