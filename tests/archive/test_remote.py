@@ -21,7 +21,7 @@ from h5dat_lib.pipeline import Ingest, Report
 from h5dat_lib.plan import summarise
 from h5dat_lib.storage import aws, s3
 from h5dat_lib.workers import direct_workers
-from tests.conftest import Bucket, config, make_tar, make_zip, picture
+from tests.conftest import Bucket, Ran, config, make_tar, make_zip, picture
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.servers import ACCESS, SECRET
 
@@ -167,3 +167,28 @@ def test_credentials_are_not_in_what_a_run_leaves_behind(tmp_path: Path, bucket:
         run.run(convert, run.commit)
     left = (tmp_path / "out.h5").read_bytes() + planned
     assert SECRET.encode() not in left and ACCESS.encode() not in left
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [("nothing.zip", "NoSuchKey"), ("cut.zip", "cut short or damaged"), ("noise.bin", "no archive"), ("empty", "empty")]
+)
+def test_what_is_no_archive_is_one_line_and_leaves_nothing(
+    h5dat: Callable[..., Ran], tmp_path: Path, bucket: Bucket, threads: Path, key: str, says: str
+) -> None:
+    bucket.put("cut.zip", make_zip(tmp_path / "a.zip", MEMBERS).read_bytes()[:2000])
+    bucket.put("noise.bin", random.Random(1).randbytes(5000))
+    bucket.put("empty", b"")
+    ran = h5dat("ingest", bucket.uri(key), "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert bucket.uri(key) in ran.err and says in ran.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_the_report_says_what_was_read_from_s3(h5dat: Callable[..., Ran], tmp_path: Path, bucket: Bucket, threads: Path) -> None:
+    uri = bucket.put("a.zip", make_zip(tmp_path / "a.zip", MEMBERS).read_bytes())
+    ran = h5dat("ingest", uri, "-o", tmp_path / "out.h5", "--direct", "-c", threads)
+    assert "read from S3 by " in ran.out
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        run = file.runs()[0]
+        assert 0 < run["requests"] <= 8
+        assert run["received"] >= (tmp_path / "a.zip").stat().st_size
