@@ -127,13 +127,13 @@ class Landing:
                 self.tell(str(exc))
 
     def _round(self, source: Deliveries) -> None:
-        self._beat()
-        deliveries = self._taken(source)
-        if not deliveries:
-            return
-        before = Counter(self.counts)
-        with source.held(deliveries), self._beating():
-            self._worked_on(source, deliveries)
+        with self._beating():
+            deliveries = self._taken(source)
+            if not deliveries:
+                return
+            before = Counter(self.counts)
+            with source.held(deliveries):
+                self._worked_on(source, deliveries)
         if self.counts != before:
             self.observe(self.counts)
 
@@ -244,26 +244,20 @@ class Landing:
         self.tell(escaped(f"{names}: {settled.kind}" + (f": {settled.reason}" if settled.reason else "")))
 
     def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
         with self.stop.at_once():
-            while (left := end - time.monotonic()) > 0:
-                self._beat()
-                time.sleep(min(left, _BEAT_SECONDS))
+            time.sleep(seconds)
 
-    def _beat(self) -> None:
-        if self.heartbeat:
+    def _beat(self, over: threading.Event) -> None:
+        while self.heartbeat:
             self.heartbeat.touch()
+            if over.wait(_BEAT_SECONDS):
+                return
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
-        """The heartbeat goes on while a long run keeps the loop."""
+        """Touches the heartbeat at the beginning of a round, and while a long run keeps it."""
         over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(_BEAT_SECONDS):
-                self._beat()
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread = threading.Thread(target=self._beat, args=(over,), name="heartbeat", daemon=True)
         thread.start()
         try:
             yield

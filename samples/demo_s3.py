@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from h5dat_lib.storage import aws
 from samples.local_s3 import SeaweedFS, credentials
 from samples.make_archive import build
@@ -24,6 +27,7 @@ from samples.make_archive import build
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = "pictures.h5"
 RULES = {"rules": [{"name": "pictures", "bucket": "landing", "pattern": "**/*.zip", "output": f"s3://archive/{OUTPUT}"}]}
+NOISE = 4
 SECONDS = 100
 """For how long an archive is waited for."""
 
@@ -36,7 +40,8 @@ def main(folder: Path, short: bool = False) -> None:
         print(f"S3 is at {endpoint}: the buckets landing and archive are empty")
         with watcher(folder):
             first = folder / "pictures.zip"
-            print(f"put s3://landing/{first.name}, {build(first)} members")
+            members = build(first) + add_noise(first)
+            print(f"put s3://landing/{first.name}, {members} members, {first.stat().st_size / 1e6:.1f} MB")
             land(first, before=None)
             h5dat("ls", f"s3://archive/{OUTPUT}")
             if short:
@@ -47,6 +52,16 @@ def main(folder: Path, short: bool = False) -> None:
             print(f"put s3://landing/{second.name}, one member: only what it changes in the object is sent")
             land(second, before=etag())
             h5dat("ls", f"s3://archive/{OUTPUT}")
+
+
+def add_noise(archive: Path) -> int:
+    """Adds pictures that do not compress to an archive, so that the output has parts that stay as they are; returns how many."""
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(archive, "a") as opened:
+        for number in range(NOISE):
+            with opened.open(f"noise/{number}.bmp", "w") as member:
+                Image.fromarray(random.integers(0, 256, (1000, 2000, 3), dtype="u1")).save(member, "bmp")
+    return NOISE
 
 
 @contextmanager
