@@ -109,6 +109,7 @@ class Rows:
             *(max(size, 1) for size in self.shape[1:]),
         )
         self._size = math.prod(self._chunks) * self.dtype.itemsize
+        self._most = self._size + self._size // 8 + 64  # deflate makes nothing larger by more than an eighth (RFC 1951, 3.2.6)
         parts = math.prod(-(-size // step) for size, step in zip(self.shape[1:], self._chunks[1:], strict=True))
         if parts > _MOST_PARTS:
             raise fault(dataset, f"rows of {parts} chunks", f"at most {_MOST_PARTS}")
@@ -298,10 +299,9 @@ class Rows:
         return mask, data
 
     def _read_at(self, offset: int, size: int, place: tuple[int, ...]) -> bytes:
-        most = self._size + self._size // 8 + 64  # deflate makes nothing larger by more than an eighth (RFC 1951, 3.2.6)
-        data = self._reader.read_at(offset, size) if size <= most else None
+        data = self._reader.read_at(offset, size) if size <= self._most else None
         if data is None or len(data) != size:
-            raise fault(self.dataset, f"a chunk at {place} of {size} bytes that the file has not", f"at most {most} bytes within it")
+            raise fault(self.dataset, f"a chunk at {place} of {size} bytes that the file has not", f"at most {self._most} bytes within it")
         return data
 
     def _inflated(self, data: bytes, place: tuple[int, ...]) -> bytes:
@@ -351,6 +351,8 @@ class _Places:
         return not self._is_hopeless
 
     def _looked_up(self) -> tuple[array[int], array[int], array[int]] | None:
+        if self._reader.read_at(0, 1) is None:  # what is not on a local disk
+            return None
         dataset = self._dataset()
         begins, offsets, sizes, masks = array("Q"), array("Q"), array("Q"), array("Q")
 

@@ -164,7 +164,10 @@ class Handle:
 
     def read_at(self, offset: int, size: int) -> bytes | None:
         """Bytes of the file by their place, fewer at its end; None when only HDF5 can read them, under whose lock those in S3 are read."""
-        descriptor = self.here.descriptor
+        here = self._here
+        if self._closed or here.child != _child:
+            here = self.here
+        descriptor = here.descriptor
         return os.pread(descriptor.number, size, offset) if descriptor else None
 
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:

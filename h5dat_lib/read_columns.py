@@ -44,6 +44,8 @@ class Column:
 
     def __getitem__(self, rows: Any) -> Any:
         try:
+            if isinstance(rows, int):
+                return self._one(checked_row(rows, len(self)))
             if isinstance(rows, slice):
                 return self._slice(rows)
             if isinstance(rows, list | np.ndarray):
@@ -457,19 +459,28 @@ class Encoded(_Ranges):
             raise fault(self._item, f"{found} of its table", "those of a configuration") from exc
 
     @cached_property
-    def _plain(self) -> tuple[Rows | Array, ...]:
-        """Orientation, format and mode of each row: they say whether its pixels are as the decoder gives them. () when none are."""
+    def _modes(self) -> Callable[[int], bytes]:
+        """The mode of a JPEG whose pixels are as the decoder gives them, as what is recorded of it says; of any other row b""."""
         if self._reader is None or (self._options.color, self._options.resize, self._options.profile) != ("keep", None, "ignore"):
-            return ()
+            return lambda _: b""
         table = self._reader.hdf5[self._table]
-        marks = [table.get(name) for name in ("orientation", "format", "mode")]
-        if not all(isinstance(mark, h5py.Dataset) and mark.shape == (len(self),) for mark in marks):
-            return ()
-        return tuple(_held(Rows(mark, self._reader)) for mark in marks)
+        found = [table.get(name) for name in ("orientation", "format", "mode")]
+        if not all(isinstance(mark, h5py.Dataset) and mark.shape == (len(self),) for mark in found):
+            return lambda _: b""
+        orientation, format, mode = (_held(Rows(mark, self._reader)) for mark in found)
+        if isinstance(mode, Rows):
+            return lambda row: mode[row] if orientation[row] == 1 and format[row] == b"JPEG" else b""
+        return np.where((orientation[:] == 1) & (format[:] == b"JPEG"), mode, b"").__getitem__
+
+    @cached_property
+    def _plain_pixels(self) -> Callable[..., Array | None]:
+        from h5dat_lib.convert.jpeg import plain_pixels
+
+        return plain_pixels
 
     def _value(self, row: int, at: int, size: int, out: Array | None = None) -> Array:
         data = self._values.span(at, size)
-        pixels = self._plain_pixels(row, data, out)
+        pixels = self._plain_pixels(data, self._modes(row), None if out is None or out.dtype != np.uint8 else out)
         if pixels is None:
             pixels = self._decoded(data)
         if out is None:
@@ -478,16 +489,6 @@ class Encoded(_Ranges):
         if not np.may_share_memory(pixels, out):
             out[...] = pixels
         return out
-
-    def _plain_pixels(self, row: int, data: bytes, out: Array | None) -> Array | None:
-        from h5dat_lib.convert.jpeg import plain_pixels
-
-        if not self._plain:
-            return None
-        orientation, format, mode = self._plain
-        if orientation[row] != 1 or format[row] != b"JPEG":
-            return None
-        return plain_pixels(data, mode[row], None if out is None or out.dtype != np.uint8 else out)
 
     def _decoded(self, data: bytes) -> Array:
         from h5dat_lib.convert.image import decode

@@ -18,6 +18,7 @@ from samples.make_archive import build
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
+DOCUMENTS = ("README.md", "docs/format.md", "docs/reading.md")
 CONFIGS = sorted((SAMPLES / "configs").glob("*.json"))
 
 
@@ -83,9 +84,7 @@ def _examples(document: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("document", "number"), [(name, number) for name in ("README.md", "docs/format.md") for number in range(len(_examples(name)))]
-)
+@pytest.mark.parametrize(("document", "number"), [(name, number) for name in DOCUMENTS for number in range(len(_examples(name)))])
 def test_an_example_in_the_documents_runs(archive: Path, output: Path, tmp_path: Path, document: str, number: int) -> None:
     example = _examples(document)[number]
     if "flows.ingest" in example:

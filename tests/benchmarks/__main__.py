@@ -15,6 +15,7 @@ from tests.benchmarks.figures import Benchmark, Figure, Setup, table
 from tests.benchmarks.large import large
 from tests.benchmarks.memory import memory
 from tests.benchmarks.remote import remote
+from tests.benchmarks.reading import reading
 from tests.benchmarks.speed import commit, encoded, photos, scaling, small_files
 from tests.benchmarks.start_up import start_up
 from tests.benchmarks.sync import sync
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scaling": scaling,
     "commit": commit,
     "converters": converters,
+    "reading": reading,
     "large": large,
     "remote": remote,
     "sync": sync,
