@@ -125,7 +125,7 @@ def _notifications(block: UUID) -> list[AutomationCore]:
     return [
         _automation(
             "tell of failures",
-            "A run failed, or crashed once more than it is begun anew.",
+            "A run failed or crashed.",
             failed,
             SendNotification(
                 block_document_id=block,

@@ -35,7 +35,8 @@ class Places:
 
     def fill(self, template: Any) -> Any:
         """What stands for a parameter of prefect.yaml, "" when it is blank and not known here."""
-        values = {"H5DAT_PREFIX": self.prefix, "H5DAT_OUTPUT": self.output, "H5DAT_OUTPUTS": re.sub(r"\{\w*\}", "*", self.output)}
+        outputs = self.output.replace("{prefix}", "**").replace("{stem}", "*")
+        values = {"H5DAT_PREFIX": self.prefix, "H5DAT_OUTPUT": self.output, "H5DAT_OUTPUTS": outputs}
         blank = _BLANK.fullmatch(template) if isinstance(template, str) else None
         return values[blank[1]] if blank else template
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from glob import glob
 from itertools import islice
 from typing import Any
 
@@ -17,8 +16,9 @@ from prefect.states import Completed, Failed
 from flows.credentials import use_credentials
 from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import S3Options
+from h5dat_lib.destined import below
 from h5dat_lib.errors import InputError
-from h5dat_lib.storage import is_remote
+from h5dat_lib.storage import aws
 from h5dat_lib.verification import Verified, verify
 
 _DEFAULTS = S3Options()
@@ -31,21 +31,24 @@ def verify_output(output: str, s3: S3Options = _DEFAULTS) -> State[Any]:
     """Reads every chunk of an output and compares its checksum; the run fails when one differs.
 
     Args:
-        output: The HDF5 file: an absolute path, several by `*` in it, or `s3://bucket/key.h5`.
+        output: The HDF5 file: an absolute path, or `s3://bucket/key.h5`; several by `*` in it, `**` crosses folders.
         s3: How an output in S3 is reached.
     """
     with final_failures():
         refuse_relative(output)
         use_credentials(s3)
+        aws.use(s3)
         verified = {path: _verified(path, s3) for path in _outputs(output)}
     return _told(verified)
 
 
 def _outputs(output: str) -> list[str]:
-    if is_remote(output) or os.path.exists(output):
+    fixed, star, _ = output.partition("*")
+    if not star or os.path.exists(output):
         return [output]
-    if not (found := sorted(glob(output, recursive=True))):
-        raise InputError(f"{output}: found no such file, expected an output; check the path")
+    root = fixed.rpartition("/")[0] + "/"
+    if not (found := [root + name for name in below(root, output.removeprefix(root))]):
+        raise InputError(f"{output}: found no such file, expected one output or more; check the path")
     return found
 
 

@@ -14,7 +14,7 @@ from h5dat_lib.history import History, history
 from h5dat_lib.schema import glob_regex
 from h5dat_lib.storage import is_remote, listed
 
-__all__ = ["Destined", "destined", "lacking"]
+__all__ = ["Destined", "below", "destined", "lacking"]
 
 _PLACEHOLDERS = {"{stem}", "{prefix}"}
 _ENDINGS = re.compile(r"(?i)(?<=.)(\.tar)?\.[a-z0-9]+$")
@@ -41,11 +41,16 @@ def destined(prefix: str, output: str, pattern: str = "**") -> list[Destined]:
     if unknown := set(re.findall(r"\{\w*\}", output)) - _PLACEHOLDERS:
         raise ConfigError(f"output {output}: found {min(unknown)}, expected {{stem}} or {{prefix}}")
     root = prefix if prefix.endswith("/") else f"{prefix}/"
-    names = (name for name, _, _ in listed(root)) if is_remote(root) else _files(root)
-    wanted = re.compile(glob_regex(pattern))
-    found = [Destined(root + name, _filled(output, name)) for name in sorted(names) if wanted.fullmatch(name) and not _NONE.search(name)]
+    found = [Destined(root + name, _filled(output, name)) for name in below(root, pattern)]
     outputs = {each.output for each in found}
     return [each for each in found if each.archive not in outputs]
+
+
+def below(root: str, pattern: str) -> list[str]:
+    """Paths of all files or objects below a folder, which ends with a slash, from there on: those that match and are not hidden, sorted."""
+    names = (name for name, _, _ in listed(root)) if is_remote(root) else _files(root)
+    wanted = re.compile(glob_regex(pattern))
+    return sorted(name for name in names if wanted.fullmatch(name) and not _NONE.search(name))
 
 
 def _filled(output: str, name: str) -> str:

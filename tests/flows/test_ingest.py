@@ -244,7 +244,7 @@ def commit(self, staged):
 
 Ingest.commit = commit
 if __name__ == "__main__":
-    report = ingest_archives.with_options(retries=1)([sys.argv[1]], sys.argv[2], load(Path(sys.argv[3])))
+    report = ingest_archives.with_options(retries=1, retry_delay_seconds=0)([sys.argv[1]], sys.argv[2], load(Path(sys.argv[3])))
     print(report.skipped, report.rows)
 """
 

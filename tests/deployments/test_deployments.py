@@ -1,0 +1,368 @@
+"""Everything deployed on a real server: registered twice, run by a real worker, killed, told of, and served."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import h5dat_lib
+from flows.prefect_client import CLIENT
+from tests.conftest import Bucket, config, make_folder, make_zip, picture
+from tests.deployments.conftest import POOL, Killed, Service, waited
+from tests.servers import credentials
+
+ROOT = Path(__file__).parents[2]
+DEFINITIONS = ROOT / "deployments" / "prefect.yaml"
+pytestmark = pytest.mark.slow
+
+AUTOMATIONS = {
+    "h5dat: ingest what lands", "h5dat: miss silent runs", "h5dat: go on after a crash", "h5dat: end what takes a week",
+}  # fmt: skip
+
+
+def automations(service: Service) -> dict[str, Any]:
+    return {found["name"]: found for found in service.ask("automations/filter", {}) if found["name"].startswith("h5dat: ")}
+
+
+def deployments(service: Service) -> dict[str, Any]:
+    """What is registered, without what the server adds."""
+    own = (
+        "entrypoint", "description", "tags", "parameters", "parameter_openapi_schema", "job_variables", "work_pool_name", "path",
+        "pull_steps", "concurrency_options", "enforce_parameter_schema", "paused",
+    )  # fmt: skip
+    found = {each["name"]: {name: each[name] for name in own} | _limits(each) for each in service.ask("deployments/filter", {})}
+    return dict(sorted(found.items()))
+
+
+def _limits(deployment: Any) -> dict[str, Any]:
+    schedules = [(each["slug"], each["schedule"]["cron"], each["schedule"]["timezone"], each["active"]) for each in deployment["schedules"]]
+    return {"limit": deployment["global_concurrency_limit"]["limit"], "schedules": schedules}
+
+
+def words(*names: str) -> dict[str, bytes]:
+    return {f"{name}.txt": name.encode() for name in names}
+
+
+def stored(output: Path) -> list[str]:
+    with h5dat_lib.open(output) as file:
+        return sorted(file["texts"]["text"][:])
+
+
+def test_what_runs_get_in_their_environment_is_what_clients_of_ours_have() -> None:
+    for each in yaml.safe_load(DEFINITIONS.read_text())["deployments"]:
+        environment = each["work_pool"]["job_variables"]["env"]
+        assert {name: CLIENT.get(name, value) for name, value in environment.items()} == environment
+
+
+def test_deploying_again_changes_nothing_and_agrees_with_prefects_own_deploy(service: Service, killed: Callable[[], Killed]) -> None:
+    first, first_automations = deployments(service), automations(service)
+    assert set(first) == {"ingest-archive", "ingest-prefix", "nightly", "verify-weekly", "retry-rejects"}
+    assert set(first_automations) == AUTOMATIONS
+    again = service.h5dat("deploy", "--pool", POOL)
+    assert again.returncode == 0 and "made" not in again.stdout and "changed" not in again.stdout, again
+    assert (deployments(service), automations(service)) == (first, first_automations)
+
+    with_pool = DEFINITIONS.read_text().replace("    name: h5dat\n", f"    name: {POOL}\n")
+    file = Path(service.environment["HOME"]) / "prefect.yaml"
+    file.write_text(with_pool)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    deployed = subprocess.run(command, env=service.environment, capture_output=True, text=True, cwd=file.parent, timeout=240, check=False)
+    assert deployed.returncode == 0, deployed
+    assert (deployments(service), automations(service)) == (first, first_automations)
+
+
+def test_places_turn_schedules_on_and_are_kept_and_automations_are_mended(service: Service) -> None:
+    for name in ("h5dat: of a former version", "another's"):
+        old = automations(service)["h5dat: ingest what lands"] | {"name": name}
+        service.ask("automations/", {key: old[key] for key in ("name", "trigger", "actions", "description")})
+    changed = automations(service)["h5dat: miss silent runs"]
+    service.python(
+        "import httpx, json, sys; httpx.put(sys.argv[1], json=json.loads(sys.argv[2])).raise_for_status()",
+        f"{service.url}/automations/{changed['id']}",
+        json.dumps({key: changed[key] for key in ("name", "trigger", "actions")} | {"description": "another"}),
+    )
+    placed = service.h5dat("deploy", "--pool", POOL, "--prefix", "/in", "--output", "/out/{stem}.h5")
+    assert placed.stdout.count("changed `h5dat: miss silent runs`") == placed.stdout.count("removed `h5dat: of a former version`") == 1
+    assert set(automations(service)) == AUTOMATIONS
+    assert "another's" in {found["name"] for found in service.ask("automations/filter", {})}
+    assert service.h5dat("deploy", "--pool", POOL).returncode == 0
+    found = deployments(service)
+    assert found["nightly"]["parameters"] == {"prefix": "/in", "output": "/out/{stem}.h5"}
+    assert found["verify-weekly"]["parameters"] == {"output": "/out/*.h5"}
+    assert [schedule[3] for each in found.values() for schedule in each["schedules"]] == [True, True]
+
+
+def test_the_form_of_a_deployment_is_that_of_the_configuration(service: Service) -> None:
+    schema = service.deployment("ingest archives/ingest-archive")["parameter_openapi_schema"]
+    assert schema["required"] == ["archives", "output"]
+    assert [schema["properties"][name].get("type") for name in ("archives", "output")] == ["array", "string"]
+    assert schema["properties"]["config"]["$ref"] == "#/definitions/Config"
+    assert all(described.get("description") for described in schema["properties"].values())
+    assert set(schema["definitions"]["Config"]["properties"]) == set(h5dat_lib.Config.model_json_schema()["properties"])
+    with pytest.raises(Exception, match="409"):
+        service.start("ingest archives/ingest-archive", archives=["/a.zip"], output="/b.h5", config={"workers": 0})
+
+
+def test_two_runs_into_one_output_at_once_give_the_rows_of_both_once(service: Service, tmp_path: Path) -> None:
+    output = tmp_path / "out.h5"
+    runs = []
+    for part in ("a", "b"):
+        names = [f"{part}{number}" for number in range(20)]
+        archive = make_zip(tmp_path / f"{part}.zip", words(*names))
+        given = {"archives": [str(archive)], "output": str(output), "config": {"batch_seconds": 0.001, "workers": 1}}
+        runs.append(service.start("ingest archives/ingest-archive", **given))
+    assert [service.ended(run)["state_name"] for run in runs] == ["Completed", "Completed"]
+    assert Counter(stored(output)) == Counter(f"{part}{number}" for part in "ab" for number in range(20))
+
+
+def test_what_lands_is_ingested_from_its_event_once(service: Service, tmp_path: Path) -> None:
+    archive, output = make_zip(tmp_path / "a + b.zip", words("landed")), tmp_path / "out.h5"
+    event = {
+        "event": "h5dat.archive.landed", "id": str(uuid.uuid4()), "occurred": "2026-01-01T00:00:00Z",
+        "resource": {"prefect.resource.id": "s3://bucket/a + b.zip", "h5dat.via": "automation"},
+        "payload": {"archive": str(archive), "output": str(output), "config": {"task_runner": "threads", "workers": 1}},
+    }  # fmt: skip
+    watched = event | {"id": str(uuid.uuid4()), "resource": {"prefect.resource.id": "s3://bucket/x", "h5dat.via": "deployment"}}
+    code = "import httpx, json, sys; httpx.post(sys.argv[1] + '/events', json=json.loads(sys.argv[2])).raise_for_status()"
+    service.python(code, service.url, json.dumps([event, watched, event]))
+    deployment = service.deployment("ingest archives/ingest-archive")["id"]
+
+    def of_it() -> list[Any]:
+        found = service.ask("flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
+        return [run for run in found if run["parameters"]["output"] == str(output)]
+
+    [run] = waited(of_it)
+    assert run["parameters"] == {"archives": [str(archive)], **{name: event["payload"][name] for name in ("output", "config")}}  # type: ignore[index]
+    assert service.ended(run["id"])["state_name"] == "Completed"
+    assert (stored(output), len(of_it())) == (["landed"], 1)
+
+
+def test_a_prefix_is_ingested_by_a_run_for_each_archive_and_failures_are_told(service: Service, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "in", {"c.zip": b"PK\3\4 broken"})
+    for name in ("a", "b"):
+        make_zip(folder / f"{name}.zip", words(name))
+    h5dat_lib.ingest(folder / "a.zip", tmp_path / "a.h5", config())
+    given = {"prefix": str(folder), "output": f"{tmp_path}/{{stem}}.h5", "config": {"task_runner": "threads", "workers": 1}}
+    run = service.ended(service.start("ingest prefix/ingest-prefix", **given))
+    assert (run["state_name"], run["run_count"]) == ("Failed", 1)
+    assert run["state"]["message"].startswith("1 of 3 archives are not in; the first: ") and "c.zip" in run["state"]["message"]
+    table = json.loads(service.artifacts(run["id"])["h5dat-prefix"])
+    assert [(Path(row["archive"]).name, row["state"]) for row in table] == [
+        ("c.zip", "Failed"), ("a.zip", "in already"), ("b.zip", "Completed"),
+    ]  # fmt: skip
+    assert stored(tmp_path / "b.h5") == ["b"]
+
+
+_DIRECT = """
+import json, sys
+from prefect.client.orchestration import get_client
+from flows.ingest_prefix import ingest_prefix
+from flows.retry_rejects import retry_rejects
+from flows.verify_output import verify_output
+from h5dat_lib.config import parse
+folder = sys.argv[1]
+threads = {"task_runner": "threads", "workers": 1}
+states = {
+    "verify": verify_output(f"{folder}/*.h5", return_state=True),
+    "retry": retry_rejects(f"{folder}/small.h5", parse({**threads, "limits": {"whole_bytes": 1000}}), return_state=True),
+    "damaged": verify_output(f"{folder}/damaged.h5", return_state=True),
+    "absent": verify_output(f"{folder}/absent.h5", return_state=True),
+    "budget": __import__("flows.ingest_archives").ingest_archives.ingest_archives(
+        [f"{folder}/a.zip"], f"{folder}/budget.h5", parse({**threads, "max_rejects": 0, "limits": {"whole_bytes": 5}}), return_state=True),
+}
+print(json.dumps({name: [state.name, state.message, str(state.state_details.flow_run_id)] for name, state in states.items()}))
+"""
+
+
+def test_flows_say_how_they_end_and_lasting_failures_are_not_tried_again(service: Service, tmp_path: Path) -> None:
+    make_zip(tmp_path / "a.zip", {"long.txt": b"long enough", "b.txt": b"b"})
+    for name, limit in (("small", 5), ("damaged", 1000)):
+        h5dat_lib.ingest(tmp_path / "a.zip", tmp_path / f"{name}.h5", config(limits={"whole_bytes": limit}))
+    sound = (tmp_path / "damaged.h5").rename(tmp_path / "sound.h5")
+    with h5dat_lib.open(sound) as file:
+        at = file.hdf5["texts/text/values"].id.get_chunk_info(0).byte_offset
+    data = bytearray(sound.read_bytes())
+    data[at] ^= 1
+    (tmp_path / "broken").mkdir()
+    states = json.loads(
+        service.python(
+            _DIRECT.replace('f"{folder}/damaged.h5"', 'f"{folder}/broken/damaged.h5"'), _with_file(tmp_path, "broken/damaged.h5", data)
+        ).splitlines()[-1]
+    )
+    assert states["verify"][:1] == ["Completed"] and "in 2 files" in states["verify"][1]
+    assert states["retry"][0] == "Completed" and stored(tmp_path / "small.h5") == ["b", "long enough"]
+    assert states["damaged"][0] == "Failed" and "texts" in states["damaged"][1]
+    [row] = json.loads(service.artifacts(states["damaged"][2])["h5dat-mismatches"])
+    assert (row["table"], row["column"], row["member"]) == ("texts", "text", "long.txt")
+    assert states["absent"][0] == states["budget"][0] == "Failed"
+    assert [service.ask(f"flow_runs/{states[name][2]}")["run_count"] for name in ("absent", "budget")] == [1, 1]
+
+
+def _with_file(folder: Path, name: str, data: bytes) -> Path:
+    (folder / name).write_bytes(data)
+    return folder
+
+
+# Telling
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """An address, and what is posted to it."""
+    received: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *given: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+_BLOCK = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+CustomWebhookNotificationBlock(name="test", url=sys.argv[1], json_data={"subject": "{{subject}}", "body": "{{body}}"}).save("test")
+"""
+_FAIL = """
+import sys
+from prefect.client.orchestration import get_client
+from prefect.states import Failed, Running
+with get_client(sync_client=True) as client:
+    for message in ("the disk is full", "Flow run encountered an exception: BudgetExceeded: 5 of 9 members"):
+        run = client.create_flow_run_from_deployment(sys.argv[1], parameters={"output": "/x.h5"}, name="verify x", state=Running())
+        client.set_flow_run_state(run.id, Failed(message=message), force=True)
+from h5dat_lib.errors import BudgetExceeded
+from h5dat_lib.pipeline import Ingest
+from flows.unattended import tell_of_rejects
+from h5dat_lib.config import Config
+tell_of_rejects(Ingest([], sys.argv[2], Config()), BudgetExceeded("5 of 9 members were rejected"))
+"""
+
+
+def test_failures_and_rejects_over_budget_are_told_by_a_block(
+    service: Service, webhook: tuple[str, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    address, received = webhook
+    refused = service.h5dat("deploy", "--pool", POOL, "--notify", "custom-webhook/absent")
+    assert refused.returncode == 2 and "custom-webhook/absent: found no such block" in refused.stderr and refused.stderr.count("\n") == 1
+    service.python(_BLOCK, address)
+    assert "made `h5dat: tell of failures`" in service.h5dat("deploy", "--pool", POOL, "--notify", "custom-webhook/test").stdout
+    service.python(_FAIL, service.deployment("verify output/verify-weekly")["id"], tmp_path / "out.h5")
+    told = {each["subject"]: each["body"] for each in waited(lambda: received if len(received) > 1 else None)}
+    assert set(told) == {"h5dat: verify output Failed", "h5dat: rejects over budget"}
+    assert "verify x" in told["h5dat: verify output Failed"] and "the disk is full" in told["h5dat: verify output Failed"]
+    assert "5 of 9 members were rejected" in told["h5dat: rejects over budget"]
+    assert set(automations(service)) == AUTOMATIONS | {"h5dat: tell of failures", "h5dat: tell of rejects"}
+    assert len(received) == 2
+
+
+# Credentials
+
+
+_SAVE = """
+import os, sys
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+AwsCredentials(
+    aws_access_key_id=sys.argv[1], aws_secret_access_key=sys.argv[2], region_name=sys.argv[3],
+    aws_client_parameters=AwsClientParameters(endpoint_url=sys.argv[4]),
+).save("store")
+"""
+_FROM_BLOCK = """
+import os, sys
+from flows.ingest_archives import ingest_archives
+from flows.credentials import use_credentials
+from h5dat_lib.config import S3Options, parse
+from h5dat_lib.errors import ConfigError
+for options in ({"credentials_block": "absent"}, {"credentials_block": "store", "profile": "x"}):
+    try:
+        use_credentials(S3Options(**options))
+    except ConfigError as exc:
+        print(exc)
+sys.modules["prefect_aws"] = None
+try:
+    use_credentials(S3Options(credentials_block="store"))
+except ConfigError as exc:
+    print(exc)
+del sys.modules["prefect_aws"]
+state = ingest_archives([sys.argv[1]], sys.argv[2], parse({"s3": {"credentials_block": "store"}, "workers": 1}), return_state=True)
+print(state.state_details.flow_run_id, state.name)
+"""
+
+
+def test_credentials_come_from_a_block_and_are_nowhere_else(service: Service, bucket: Bucket, tmp_path: Path) -> None:
+    known = credentials(bucket.endpoint)
+    access, secret, region = (known[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"))
+    service.python(_SAVE, access, secret, region, bucket.endpoint)
+    archive = bucket.put("a.zip", make_zip(tmp_path / "a.zip", words("from S3")).read_bytes())
+    nothing = {name: value for name, value in known.items() if name in ("AWS_EC2_METADATA_DISABLED", "AWS_CONFIG_FILE")}
+    absent, both, missing, ran = service.python(_FROM_BLOCK, archive, tmp_path / "out.h5", **nothing).splitlines()[-4:]
+    assert "found no block `aws-credentials/absent`" in absent
+    assert "found both profile and credentials_block" in both
+    assert "install h5dat with its extra `aws`" in missing
+    run, state = ran.split()
+    assert (state, stored(tmp_path / "out.h5")) == ("Completed", ["from S3"])
+    logs = service.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+    seen = json.dumps([logs, service.ask(f"flow_runs/{run}"), service.artifacts(run)])
+    assert logs and secret not in seen and access not in seen
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        assert secret not in str([dict(each) for each in file.runs()])
+
+
+# Last, because they wait for what began first, and take what is deployed
+
+
+def test_a_run_whose_process_is_killed_goes_on_and_has_every_row_once(service: Service, killed: Callable[[], Killed]) -> None:
+    found = killed()
+    assert len(found.workers) >= 2
+    run = service.until(found.run, "Completed")
+    assert run["run_count"] >= 2
+    assert not any(process.is_running() for process in found.workers)
+    states = [state["name"] for state in service.ask(f"flow_run_states/?flow_run_id={found.run}")]
+    assert "Crashed" in states and "AwaitingRetry" in states
+    with h5dat_lib.open(found.output) as file:
+        assert [file["images"].origin(row).member for row in range(len(file["images"]))] == [f"{n:03}.png" for n in range(300)]
+        assert [each["status"] for each in file.runs()][-1] == "done" and len(list(file.runs())) == 2
+
+
+def test_everything_is_served_by_one_process_which_ends_when_it_is_told_to(service: Service, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flows.cli", "serve", "--prefix", str(tmp_path), "--output", str(tmp_path / "out.h5")]
+    environment = service.environment | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    archive = make_zip(tmp_path / "a.zip", {"a.png": picture()})
+    with (tmp_path / "serve.log").open("wb") as log:
+        serving = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
+    try:
+        waited(lambda: "Serving" in (tmp_path / "serve.log").read_text() or serving.poll(), 120, tmp_path / "serve.log")
+        given = {"archives": [str(archive)], "output": str(tmp_path / "out.h5"), "config": {"workers": 1}}
+        run = service.ended(service.start("ingest archives/ingest-archive", **given))
+        assert (run["state_name"], run["work_pool_name"]) == ("Completed", None), (tmp_path / "serve.log").read_text()
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        assert serving.wait(60) == 0
+    assert all(schedule[3] for each in deployments(service).values() for schedule in each["schedules"])
+    assert os.path.exists(tmp_path / "out.h5")
+    service.h5dat("deploy", "--pool", POOL)
