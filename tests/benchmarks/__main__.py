@@ -14,8 +14,8 @@ from tests.benchmarks.converters import converters
 from tests.benchmarks.figures import Benchmark, Figure, Setup, table
 from tests.benchmarks.large import large
 from tests.benchmarks.memory import memory
-from tests.benchmarks.remote import remote
 from tests.benchmarks.reading import reading
+from tests.benchmarks.remote import remote
 from tests.benchmarks.speed import commit, encoded, photos, scaling, small_files
 from tests.benchmarks.start_up import start_up
 from tests.benchmarks.sync import sync
