@@ -185,9 +185,12 @@ class Handle:
 
 def _first_run(hdf5: h5py.File) -> str:
     """What a file has in common with what it will be after further commits, and with no other file; "" without a run."""
-    if f"{RUNS}/run_id" not in hdf5 or not len(runs := Rows(hdf5[f"{RUNS}/run_id"])):
+    try:
+        if f"{RUNS}/run_id" not in hdf5 or not len(runs := Rows(hdf5[f"{RUNS}/run_id"])):
+            return ""
+        return str(runs[0].decode("ascii", "backslashreplace"))
+    except (FormatError, KeyError, OSError, RuntimeError):  # damaged there: whoever reads it is told, whoever verifies it goes on
         return ""
-    return str(runs[0].decode("ascii", "backslashreplace"))
 
 
 def _drain(do: Callable[[T], None], todo: Iterable[T]) -> None:

@@ -133,8 +133,10 @@ def test_a_file_of_very_many_objects_is_refused(output: Path, monkeypatch: pytes
 def test_a_mark_that_is_none_is_refused(output: Path, value: object) -> None:
     with h5py.File(output, "r+", libver="latest") as file:
         file.attrs["format"] = value
-    with pytest.raises(FormatError, match="without H5DAT's mark"):
-        h5dat_lib.open(output)
+    with h5dat_lib.open(output) as opened:
+        assert opened.classes == ()
+        with pytest.raises(FormatError, match="without H5DAT's mark"):
+            opened["images"]
 
 
 @pytest.mark.parametrize("value", ["one", [1], None, -1.5])
