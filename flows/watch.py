@@ -64,8 +64,6 @@ def _sources(rules: Rules, watched: Watched) -> list[Deliveries]:
     for uri in watched.prefixes:
         bucket, prefix = aws.split(uri)
         sources.append(FromListing(bucket, prefix, watched.every, rules, Seen(home() / "seen.sqlite")))
-    if not sources:
-        raise ConfigError("watch: found neither --queue nor --prefix, expected what to watch")
     return sources
 
 

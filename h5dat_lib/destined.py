@@ -17,7 +17,7 @@ from h5dat_lib.storage import is_remote, listed
 __all__ = ["Destined", "below", "destined", "lacking"]
 
 _PLACEHOLDERS = {"{stem}", "{prefix}"}
-_ENDINGS = re.compile(r"(?i)(?<=.)(\.tar)?\.[a-z0-9]+$")
+ENDINGS = re.compile(r"(?i)(?<=.)(\.tar)?\.[a-z0-9]+$")
 """What an archive's name says of how it is packed."""
 _NONE = re.compile(r"(?:^|/)(?:\.|$)")
 """Hidden files, and what stands for a folder in a bucket."""
@@ -56,7 +56,7 @@ def below(root: str, pattern: str) -> list[str]:
 def _filled(output: str, name: str) -> str:
     folders, _, file = name.rpartition("/")
     output = output.replace("{prefix}/", f"{folders}/" if folders else "")
-    return output.replace("{prefix}", folders).replace("{stem}", _ENDINGS.sub("", file))
+    return output.replace("{prefix}", folders).replace("{stem}", ENDINGS.sub("", file))
 
 
 def _files(root: str) -> Iterator[str]:

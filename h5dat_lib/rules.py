@@ -8,17 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from h5dat_lib.config import Config, S3Options, Settings, checked, load, read_json
+from h5dat_lib.destined import ENDINGS
 from h5dat_lib.errors import ConfigError, InputError
 from h5dat_lib.landed import Landed
 from h5dat_lib.schema import glob_regex
 
 __all__ = ["Goal", "Rule", "Rules", "Via", "Watched", "load_rules"]
 
-_ENDINGS = re.compile(r"(?i)(?<=.)(\.tar)?\.[a-z0-9]+$")
-"""What an archive's name says of how it is packed."""
 _PLACEHOLDER = re.compile(r"(\{prefix\}/?|\{\w*\})")
 _PLACEHOLDERS = {"{bucket}": "[^/]+", "{stem}": "[^/]+", "{prefix}": "(?s:.*)", "{prefix}/": "(?s:.*/)?"}
 """What may stand for a part of an output, and what each can be; the slash behind no folders is left out."""
@@ -80,7 +79,7 @@ class Rule(Settings):
         """Where an object goes. Raises InputError for a key from which no name can be made."""
         root = self.prefix.rpartition("/")[0]
         folders, _, name = landed.key.removeprefix(f"{root}/" if root else "").rpartition("/")
-        values = {"{bucket}": landed.bucket, "{stem}": _ENDINGS.sub("", name), "{prefix}": folders, "{prefix}/": folders and f"{folders}/"}
+        values = {"{bucket}": landed.bucket, "{stem}": ENDINGS.sub("", name), "{prefix}": folders, "{prefix}/": folders and f"{folders}/"}
         used = "/".join(values[name] for name in _PLACEHOLDER.findall(self.output))
         if {".", ".."} & set(used.split("/")) or "\0" in used:
             raise InputError(f"{landed.uri}: found a key with `.` or `..` in it, expected names; rule {self.name!r} names its output by it")
@@ -142,6 +141,20 @@ class Watched(Settings):
     The deployment when there is one."""
     heartbeat: Path | None = None
     """A file that is touched at least every ten seconds while the service lives."""
+
+    @field_validator("prefixes")
+    @classmethod
+    def _in_buckets(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in prefixes:
+            if not re.fullmatch(r"s3://[^/]+/.*", prefix):
+                raise ValueError("expected s3://bucket/prefix/")
+        return prefixes
+
+    @model_validator(mode="after")
+    def _something(self) -> Watched:
+        if not (self.queue or self.prefixes):
+            raise ValueError("found neither a queue nor a prefix, expected what to watch")
+        return self
 
 
 @dataclass(frozen=True)

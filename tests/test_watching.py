@@ -17,7 +17,8 @@ import pytest
 
 import h5dat_lib
 from tests.conftest import Bucket
-from tests.dying_watcher import STEPS
+from tests.dying_watcher import STEPS, directly
+from tests.storage.test_queue import redrive
 from tests.test_landing import Place, place
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,32 @@ def test_watchers_that_are_killed_at_each_step_lose_nothing_and_double_nothing(
         f"{step} {copy} {row}" for step in steps for copy in "ab" for row in range(3)
     )
     assert real.left() == 0
+
+
+def test_half_an_archive_is_refused_and_half_a_tar_gives_what_is_whole_of_it(real: Place, tmp_path: Path) -> None:
+    into(real, tmp_path / "out.h5")
+    real.sqs.set_queue_attributes(QueueUrl=real.url, Attributes={"RedrivePolicy": redrive(real.sqs, real.grave)})
+    real.landing.ingest = directly
+    whole = archive("whole")
+    real.land("whole.zip", whole)
+    real.land("half.zip", archive("half")[: len(whole) // 2])
+    real.land("empty.zip", b"")
+    real.run()
+    assert sorted(reason.rpartition("/")[2].partition(":")[0] for _, reason in real.buried()) == ["empty.zip", "half.zip"]
+    assert texts(tmp_path / "out.h5") == [f"whole {row}" for row in range(3)]
+    assert real.left() == 0
+
+
+def test_a_replaced_archive_that_is_told_of_late_comes_in_as_it_is_now(real: Place, tmp_path: Path) -> None:
+    into(real, tmp_path / "out.h5")
+    real.landing.ingest = directly
+    real.land("a.zip", archive("old"))
+    real.land("a.zip", archive("new"))
+    real.run()
+    real.tell("a.zip", eTag="of the old one", sequencer="0001")
+    real.run()
+    assert texts(tmp_path / "out.h5") == [f"new {row}" for row in range(3)]
+    assert real.landing.counts == {"ingested": 2, "known": 1}
 
 
 @pytest.fixture

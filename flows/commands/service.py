@@ -70,11 +70,11 @@ def watch(
 ) -> None:
     """Ingest the archives that land in buckets, until it is stopped. Each goes in once, however often it is told of."""
     from flows.local import watch as run
+    from h5dat_lib.config import checked
     from h5dat_lib.rules import Watched, load_rules
 
-    watched = Watched(
-        queue=queue, dead_letter=dead_letter, prefixes=tuple(prefix or ()), every=every, via=via, heartbeat=heartbeat
-    )  # fmt: skip
+    words = {"queue": queue, "dead_letter": dead_letter, "prefixes": prefix or (), "every": every, "via": via, "heartbeat": heartbeat}
+    watched = checked(Watched, words, "watch")
     counts = run(load_rules(rules), watched, lambda line: typer.echo(line, err=True))
     typer.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing landed")
 

@@ -217,3 +217,16 @@ def test_recover_says_whether_there_was_something_to_take_back(h5dat: Run, tmp_p
     assert h5dat("recover", output).out == f"{output}: taken back to the last commit\n"
     assert output.read_bytes() == before
     assert h5dat("recover", tmp_path / "none.h5").code == 2
+
+
+def test_what_cannot_be_watched_is_told_in_one_line(h5dat: Run, tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text('{"rules": [{"name": "a", "bucket": "b", "output": "o.txt"}]}')
+    ran = h5dat("watch", "--rules", tmp_path / "rules.json", "--prefix", "s3://b/")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "rules.0.output: " in ran.err
+    rules = ROOT / "samples" / "rules" / "landing.json"
+    assert "found neither a queue nor a prefix" in h5dat("watch", "--rules", rules).err
+    assert "prefixes: Value error, expected s3://bucket/prefix/" in h5dat("watch", "--rules", rules, "--prefix", "landing/").err
+
+
+def test_the_schema_of_rules_is_printed(h5dat: Run) -> None:
+    assert json.loads(h5dat("config", "schema", "--rules").out)["title"] == "Rules"

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx import ConnectError, HTTPStatusError, Request, Response
 
 import h5dat_lib
 from flows.prefect_client import client_environment
+from h5dat_lib.errors import ConfigError, Unavailable
 from tests.conftest import Bucket
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.flows.conftest import call
@@ -96,6 +98,25 @@ def test_what_lands_is_ingested_by_the_deployment_once_whenever_the_watcher_is_k
     assert {event["resource"]["h5dat.via"] for event in events} == {"deployment"}
     [run] = [run for run in _runs(server) if run["parameters"]["archives"] == [f"s3://{real.bucket.name}/run created.zip"]]
     assert {artifact["key"] or artifact["type"] for artifact in server.of_run("artifacts", run, 2)} >= {"progress", "h5dat-classes"}
+
+
+def test_a_server_that_is_away_may_come_back_and_one_that_says_no_will_not() -> None:
+    from flows.watch import _answered  # imports Prefect, which reads its settings then
+
+    request = Request("GET", "http://127.0.0.1:9/api")
+    for status, kind in ((503, Unavailable), (429, Unavailable), (422, ConfigError)):
+        with pytest.raises(kind, match="Prefect: found HTTPStatusError"), _answered():
+            raise HTTPStatusError("no", request=request, response=Response(status, request=request))
+    with pytest.raises(Unavailable), _answered():
+        raise ConnectError("no connection")
+
+
+def test_the_demo_brings_an_archive_that_lands_into_the_other_bucket(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "samples.demo_s3", str(tmp_path / "demo"), "--short"]
+    ran = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=240, check=False)
+    assert ran.returncode == 0, ran
+    assert "it is in s3://archive/pictures.h5 after" in ran.stdout and "s3://landing/pictures.zip  zip" in ran.stdout
+    assert "1 ingested" in ran.stdout and "stopped" in ran.stderr
 
 
 def test_fifty_archives_at_once_through_a_store_that_throttles_is_slow_and_goes_away_while_reading_and_while_syncing(
