@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from prefect.types._datetime import now
 from pydantic import Field
 
@@ -28,6 +28,7 @@ from flows.ingest_archives import ingest_archives
 from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import Config
 from h5dat_lib.destined import Destined, destined, lacking
+from h5dat_lib.errors import InputError
 from h5dat_lib.storage import aws
 
 INGEST_ARCHIVE = "ingest archives/ingest-archive"
@@ -81,9 +82,9 @@ def ingest_prefix(
         aws.use(config.s3)
         found = destined(prefix, output, pattern)
         wanted = lacking(found, config)
-    get_run_logger().info("%d archives below %s, %d of them are in already", len(found), prefix, len(found) - len(wanted))
-    there = [Ingested(each.archive, each.output, _IN_ALREADY) for each in found if each not in set(wanted)]
-    return _told(prefix, there + _ingested(wanted, config, at_once))
+        get_run_logger().info("%d archives below %s, %d of them are in already", len(found), prefix, len(found) - len(wanted))
+        there = [Ingested(each.archive, each.output, _IN_ALREADY) for each in found if each not in set(wanted)]
+        return _told(prefix, there + _ingested(wanted, config, at_once))
 
 
 def _ingested(wanted: list[Destined], config: Config, at_once: int) -> list[Ingested]:
@@ -132,11 +133,11 @@ def _outcome(each: Destined, state: State[Any]) -> Ingested:
 
 
 def _told(prefix: str, all_: list[Ingested]) -> State[Any]:
-    """Publishes what became of each archive, and says it in the flow's own state."""
+    """Publishes what became of each archive. Raises InputError when one is not in."""
     all_.sort(key=lambda each: (each.done, each.archive))
     table = [{"archive": each.archive, "output": each.output, "state": each.state, "message": each.message} for each in all_[:_MOST_SHOWN]]
     create_table_artifact(table, key="h5dat-prefix", description=f"What became of {len(all_)} archives below {prefix}")
     failed = [each for each in all_ if not each.done]
     if failed:
-        return Failed(message=f"{len(failed)} of {len(all_)} archives are not in; the first: {failed[0].archive}: {failed[0].message}")
+        raise InputError(f"{len(failed)} of {len(all_)} archives are not in; the first: {failed[0].archive}: {failed[0].message}")
     return Completed(message=f"{len(all_)} archives are in, {sum(each.state != _IN_ALREADY for each in all_)} of them by this run")

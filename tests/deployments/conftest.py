@@ -113,6 +113,8 @@ class Killed:
     run: str
     output: Path
     workers: list[psutil.Process]
+    certificates: set[str | None]
+    """What the workers of its pool have for PREFECT_API_SSL_CERT_FILE."""
 
 
 @pytest.fixture(scope="session")
@@ -140,8 +142,9 @@ def _kill(service: Service, run: str, output: Path) -> Killed:
     waited(lambda: _committed(service, run), 240, service.log)
     process = next(each for each in psutil.Process(service.worker.pid).children(recursive=True) if _is_of(each, run))
     workers = process.children(recursive=True)
+    certificates = {each.environ().get("PREFECT_API_SSL_CERT_FILE") for each in workers}
     process.kill()
-    return Killed(run, output, workers)
+    return Killed(run, output, workers, certificates)
 
 
 def _committed(service: Service, run: str) -> bool:

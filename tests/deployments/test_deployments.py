@@ -339,6 +339,7 @@ def test_credentials_come_from_a_block_and_are_nowhere_else(service: Service, bu
 def test_a_run_whose_process_is_killed_goes_on_and_has_every_row_once(service: Service, killed: Callable[[], Killed]) -> None:
     found = killed()
     assert len(found.workers) >= 2
+    assert found.certificates == {str(Path(service.environment["H5DAT_HOME"]) / "one-certificate.pem")}
     run = service.until(found.run, "Completed")
     assert run["run_count"] >= 2
     assert not any(process.is_running() for process in found.workers)
