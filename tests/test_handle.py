@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 import h5dat_lib
 from h5dat_lib.cache import ChunkCache
 from h5dat_lib.errors import FormatError, InputError
+from h5dat_lib.journal import Disk
 from tests.conftest import config, make_zip, picture
 
 MEMBERS = {f"{n:02}.png": picture(8 + n % 3, 6, n) for n in range(24)} | {f"{n}.txt": b"text %d " % n * n for n in range(9)}
@@ -176,3 +179,26 @@ def test_an_error_in_one_of_several_threads_is_raised_and_ends_the_others(output
         assert len(done) < 100_000
         file._handle.each(done.append, range(3))
         assert sorted(done[-3:]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("end", ["read", "close"])
+def test_a_child_that_ends_does_not_let_a_writer_in_while_its_parent_reads(outputs: dict[str, Path], end: str) -> None:
+    """A lock belongs to all processes that share an open file: HDF5, closing it in one of them, takes it from all."""
+    code = (
+        "import os, sys, h5dat_lib\n"
+        "file = h5dat_lib.open(sys.argv[1])\n"
+        "if not os.fork():\n"
+        "    file['images'].pixels[3]\n"
+        "    file.close() if sys.argv[2] == 'close' else None\n"
+        "    sys.exit(0)\n"  # not os._exit: HDF5 closes what is open
+        "os.wait()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    words = [sys.executable, "-c", code, str(outputs["dense"]), end]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+        with open(outputs["dense"], "r+b") as writer:
+            assert not Disk().lock(writer.fileno())
+            assert parent.communicate()[0] == b""
+            assert Disk().lock(writer.fileno())
