@@ -226,3 +226,9 @@ def test_a_newer_layout_version_is_refused(tmp_path: Path) -> None:
         file.attrs["format_version"] = 2
     with pytest.raises(FormatError, match="found layout version 2, expected at most 1"):
         h5dat_lib.open(tmp_path / "out.h5")
+
+
+def test_values_of_which_none_has_a_byte_are_read(tmp_path: Path) -> None:
+    with _opened(tmp_path, {"a.json": b'""'}) as file:
+        assert file["documents"].pairs(0) == [("", "", "string")]
+        assert file["documents/_pairs"]["value"][:] == [""]
