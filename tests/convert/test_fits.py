@@ -78,7 +78,7 @@ def test_leading_axes_are_frames(convert: Convert) -> None:
         assert len(rows) == count
         for row, plane in zip(rows, expected, strict=False):
             assert isinstance(row, Block)
-            assert row.columns["frames"].values == [2]  # type: ignore[union-attr]
+            assert list(row.columns["frames"].values) == [2]  # type: ignore[union-attr]
             pixels = row.columns["pixels"].values[0]  # type: ignore[union-attr]
             assert pixels.dtype == np.dtype("<u2") and np.array_equal(pixels[:, :, 0], plane)  # type: ignore[union-attr]
 

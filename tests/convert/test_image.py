@@ -49,9 +49,9 @@ def test_pixels_and_description_are_pillows(convert, kind: str, mode: str, how: 
     assert pixels.dtype == expected.dtype.newbyteorder("<")
     np.testing.assert_array_equal(pixels, expected)
     assert [block.columns[name].values[0] for name in ("height", "width", "channels")] == list(expected.shape)
-    assert block.columns["format"].values == [kind.encode()]
-    assert block.columns["mode"].values == [Image.open(io.BytesIO(data)).mode.encode()]
-    assert block.columns["orientation"].values == [1]
+    assert list(block.columns["format"].values) == [kind.encode()]
+    assert list(block.columns["mode"].values) == [Image.open(io.BytesIO(data)).mode.encode()]
+    assert list(block.columns["orientation"].values) == [1]
     assert probe(data, ImageOptions(), Limits()) == (expected.shape, pixels.dtype.str)
 
 
