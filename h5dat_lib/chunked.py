@@ -368,7 +368,11 @@ class _Places:
             dataset.id.chunk_iter(note)
         except (OSError, RuntimeError):  # a damaged index; what of it can be read is read chunk by chunk
             return None
-        if not offsets or len(offsets) != self._chunks or not self._is_as_hdf5_reads(dataset, offsets[0], sizes[0], tuple(begins[: dataset.ndim])):
+        if (
+            not offsets
+            or len(offsets) != self._chunks
+            or not self._is_as_hdf5_reads(dataset, offsets[0], sizes[0], tuple(begins[: dataset.ndim]))
+        ):
             return None
         order = np.lexsort(np.frombuffer(begins, "u8").reshape(-1, dataset.ndim).T[::-1])
         offsets, sizes, masks = (array("Q", np.frombuffer(found, "u8")[order].tobytes()) for found in (offsets, sizes, masks))

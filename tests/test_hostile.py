@@ -361,7 +361,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
         cwd=Path(__file__).parents[1],
     )
     assert ran.returncode == 0, ran.stderr
