@@ -88,10 +88,13 @@ class FromQueue:
         self._queue = queue
 
     def take(self) -> list[Delivery]:
-        found = self._queue.receive(_WAIT_SECONDS)
-        while found and len(found) < _MOST and (more := self._queue.receive(0)):
-            found += more
-        return [self._delivery(message) for message in found]
+        more = self._queue.receive(_WAIT_SECONDS)
+        end = time.monotonic() + self._queue.visibility / 3  # then the first ones have to be held
+        found: dict[str, Message] = {}
+        while more:
+            found |= {message.id: message for message in more}  # its last receipt is the one that counts
+            more = self._queue.receive(0) if len(found) < _MOST and time.monotonic() < end else []
+        return [self._delivery(message) for message in found.values()]
 
     def _delivery(self, message: Message) -> Delivery:
         most = self._queue.most_receives

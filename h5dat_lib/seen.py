@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from h5dat_lib.landed import Landed
@@ -25,28 +25,23 @@ class Seen:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        with closing(self._opened()) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute(_TABLE)
+        self._database = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
+        weakref.finalize(self, self._database.close)  # not after each use: closing writes all of it to the disk
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute(_TABLE)
 
     def new(self, bucket: str, listed: Sequence[tuple[Landed, str]]) -> list[Landed]:
         """Those of a page, each with its output, that have not been seen with this content and this output; "" is no output."""
         marks = ",".join("?" * len(listed))
-        with closing(self._opened()) as database:
-            found = database.execute(
-                f"SELECT key, etag, output FROM seen WHERE bucket = ? AND key IN ({marks})", [bucket, *(each.key for each, _ in listed)]
-            ).fetchall()
+        found = self._database.execute(
+            f"SELECT key, etag, output FROM seen WHERE bucket = ? AND key IN ({marks})", [bucket, *(each.key for each, _ in listed)]
+        )
         known = {key: (etag, output) for key, etag, output in found}
         return [each for each, output in listed if known.get(each.key) != (each.etag, output)]
 
     def note(self, landed: Landed, output: str, outcome: str, reason: str) -> None:
         """Remembers what came of an object."""
         row = (landed.bucket, landed.key, landed.etag, output, outcome, reason)
-        with closing(self._opened()) as database, database:
-            database.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)", row)
-
-    def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS)
-        database.execute("PRAGMA synchronous=NORMAL")
-        return database
+        with self._database:
+            self._database.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)", row)
