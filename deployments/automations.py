@@ -24,16 +24,18 @@ OURS = "h5dat: "
 LANDED = "h5dat.archive.landed"
 """The event of an archive that has come in; its payload says what to ingest, into which output, with which configuration. Its label
 `h5dat.via` says who sees to that: the watcher does so itself, for who says `automation` the automation does."""
+Labels = dict[str, str | list[str]]
 _PAGE = 200
-_A_RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
-_OF_OURS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.h5dat", "prefect.resource.role": "tag"}
+_A_RUN: Labels = {"prefect.resource.id": "prefect.flow-run.*"}
+_OF_OURS: Labels = {"prefect.resource.id": ["prefect.tag.h5dat", "prefect.tag.h5dat-service"], "prefect.resource.role": "tag"}
+_THAT_END: Labels = {"prefect.resource.id": "prefect.tag.h5dat", "prefect.resource.role": "tag"}
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 _BEGINS = ("Scheduled", "AwaitingRetry", "Pending", "Running")
 _MISSED = timedelta(seconds=150)
 """How long a run may be silent: it says every 30 s that it is there."""
 _SETTLED = timedelta(seconds=30)
 """How long a run is left crashed: its worker tells of the crash twice, and would end a run that has begun anew between."""
-_CAN_GO_ON: dict[str, str | list[str]] = {
+_CAN_GO_ON: Labels = {
     "prefect.run-count": ["1", "2", "3"],
     "prefect.state-message": "!*status code* 1.*",
 }
@@ -113,7 +115,7 @@ def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
         _automation(
             "end what takes a week",
             "A run that has not ended after seven days is cancelled; its output can be read, and another run goes on with it.",
-            _unless(("Running",), _ENDS, _LONGEST),
+            _unless(("Running",), _ENDS, _LONGEST, related=_THAT_END),
             CancelFlowRun(type="cancel-flow-run"),  # said, because only what is set is sent
         ),
     ]
@@ -149,17 +151,19 @@ def _notifications(block: UUID) -> list[AutomationCore]:
 _FAILED = ("prefect.flow-run.Failed", "prefect.flow-run.TimedOut", "prefect.flow-run.Crashed")
 
 
-def _on(events: str | Iterable[str], match: dict[str, Any], related: dict[str, Any] | None = None) -> EventTrigger:
+def _on(events: str | Iterable[str], match: Labels, related: Labels | None = None) -> EventTrigger:
     """Whenever one of these events happens."""
     expect = {events} if isinstance(events, str) else set(events)
     return EventTrigger(match=match, match_related=related or {}, expect=expect, posture=Posture.Reactive, threshold=1)
 
 
-def _unless(after: Iterable[str], expected: Iterable[str], within: timedelta, match: dict[str, Any] | None = None) -> EventTrigger:
+def _unless(
+    after: Iterable[str], expected: Iterable[str], within: timedelta, match: Labels | None = None, related: Labels = _OF_OURS
+) -> EventTrigger:
     """When a run of ours entered one of the first states, and has not entered one of the others for a time."""
     return EventTrigger(
         match=_A_RUN | (match or {}),
-        match_related=_OF_OURS,
+        match_related=related,
         for_each={"prefect.resource.id"},
         after={f"prefect.flow-run.{state}" for state in after},
         expect={f"prefect.flow-run.{state}" for state in expected},

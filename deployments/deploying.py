@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterEndTime
 from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runner import Runner
+from prefect.states import Cancelled
 
 from deployments import automations
 from deployments.definitions import POOL, Places, deployments
 
 __all__ = ["deploy", "serve"]
+
+WATCH = "watch/watch"
+"""The deployment that ingests what lands in buckets."""
 
 
 def deploy(places: Places, pool: str = POOL, notify: str | None = None) -> list[str]:
@@ -38,10 +44,11 @@ def _with_pool(client: SyncPrefectClient, pool: str) -> list[str]:
     return []
 
 
-def serve(places: Places, notify: str | None, announce: Callable[[], None]) -> None:
+def serve(places: Places, notify: str | None, watching: Mapping[str, Any] | None, announce: Callable[[], None]) -> None:
     """Registers all deployments and the automations, calls ``announce``, and runs what is to be run until it is told to stop.
 
-    As many runs go on at once as the limits of the deployments allow in all, so that none waits for the place of one that waits for it.
+    ``watching`` are the parameters of a run of the flow `watch`, which takes the place of one that there is. As many runs go on at once as
+    the limits of the deployments allow in all, so that none waits for the place of one that waits for it.
     """
     with get_client(sync_client=True) as client:
         served = deployments(client, places)
@@ -49,8 +56,18 @@ def serve(places: Places, notify: str | None, announce: Callable[[], None]) -> N
         for deployment in served:
             runner.add_deployment(deployment)
         automations.apply(client, notify)
+        if watching:
+            _watch(client, watching)
     announce()
     try:
         asyncio.run(runner.start())
     except (KeyboardInterrupt, TerminationSignal):
         return
+
+
+def _watch(client: SyncPrefectClient, parameters: Mapping[str, Any]) -> None:
+    deployment = client.read_deployment_by_name(WATCH).id
+    going_on = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), end_time=FlowRunFilterEndTime(is_null_=True))
+    for former in client.read_flow_runs(flow_run_filter=going_on):
+        client.set_flow_run_state(former.id, Cancelled(message="another one watches now"), force=True)
+    client.create_flow_run_from_deployment(deployment, parameters=dict(parameters))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.credentials import use_credentials
 from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import S3Options
 from h5dat_lib.destined import below
-from h5dat_lib.errors import InputError
+from h5dat_lib.errors import FormatError, InputError
 from h5dat_lib.storage import aws
 from h5dat_lib.verification import Verified, verify
 
@@ -38,8 +37,7 @@ def verify_output(output: str, s3: S3Options = _DEFAULTS) -> State[Any]:
         refuse_relative(output)
         use_credentials(s3)
         aws.use(s3)
-        verified = {path: _verified(path, s3) for path in _outputs(output)}
-    return _told(verified)
+        return _told({path: _verified(path, s3) for path in _outputs(output)})
 
 
 def _outputs(output: str) -> list[str]:
@@ -59,13 +57,12 @@ def _verified(path: str, s3: S3Options) -> Verified:
 
 
 def _told(verified: dict[str, Verified]) -> State[Any]:
+    """Publishes what is not as it was written. Raises FormatError when there is any."""
     mismatches = [(path, mismatch) for path, found in verified.items() for mismatch in found.mismatches]
     chunks = sum(found.chunks for found in verified.values())
     if not mismatches:
         return Completed(message=f"{chunks} chunks in {len(verified)} files are as they were written")
-    table = [{"output": path, **asdict(mismatch)} for path, mismatch in islice(mismatches, _MOST_SHOWN)]
+    table = [{"output": path, **asdict(mismatch)} for path, mismatch in mismatches[:_MOST_SHOWN]]
     create_table_artifact(table, key="h5dat-mismatches", description=f"Rows that are not as they were written, at most {_MOST_SHOWN}")
     path, first = mismatches[0]
-    return Failed(
-        message=f"{len(mismatches)} of {chunks} chunks differ from what was written; the first: {path}, {first.table}: {first.reason}"
-    )
+    raise FormatError(f"{path}: {first.table}, {first.column}: {first.reason}; {len(mismatches)} of {chunks} chunks are not as written")

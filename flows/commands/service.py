@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,14 +38,24 @@ def deploy(prefix: Prefix = "", output: Into = "", pool: Pool = "h5dat", notify:
     typer.echo(f"Look at it: {api.ui_url}/deployments\nRun it: prefect worker start --pool {pool}")
 
 
-def serve(prefix: Prefix = "", output: Into = "", notify: Notify = None) -> None:
+def serve(
+    prefix: Prefix = "",
+    output: Into = "",
+    notify: Notify = None,
+    rules: Annotated[Path | None, typer.Option("--rules", "-r", metavar="FILE", help="Also watch buckets, by these rules.")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", metavar="URL", help="With --rules: the SQS queue; listings without one.")] = None,
+) -> None:
     """Do all of it on this machine: register the flows, and run what is scheduled, asked for or lands, until interrupted."""
+    watching = _watching(rules, queue) if rules else None
     with _registering() as api:
         from deployments.definitions import Places
         from deployments.deploying import serve as register_and_run
 
         register_and_run(
-            Places(_absolute(prefix), _absolute(output)), notify, lambda: typer.echo(f"Serving; look at it: {api.ui_url}/deployments")
+            Places(_absolute(prefix), _absolute(output)),
+            notify,
+            watching,
+            lambda: typer.echo(f"Serving; look at it: {api.ui_url}/deployments"),
         )
 
 
@@ -77,6 +87,16 @@ def watch(
     watched = checked(Watched, words, "watch")
     counts = run(load_rules(rules), watched, lambda line: typer.echo(line, err=True))
     typer.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing landed")
+
+
+def _watching(rules_file: Path, queue: str | None) -> dict[str, Any]:
+    """The parameters of the flow `watch`; without a queue, what the rules are about is listed again and again."""
+    from h5dat_lib.rules import Watched, load_rules
+
+    rules = load_rules(rules_file)
+    prefixes = () if queue else tuple(dict.fromkeys(f"s3://{rule.bucket}/{rule.prefix}" for rule in rules.rules))
+    found = {"rules": rules, "watched": Watched(queue=queue, prefixes=prefixes, via="deployment")}
+    return {name: settings.model_dump(mode="json", by_alias=True, exclude_defaults=True) for name, settings in found.items()}
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import psutil
@@ -36,15 +38,25 @@ class Service:
     log: Path
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """What the API answers: to a GET, or to a POST if there is a body."""
-        return call(f"{self.url}/{path}", body)
+        """What the API answers: to a GET, or to a POST if there is a body. A busy server asks to be asked again, as it asks its clients."""
+
+        def answer() -> Any:
+            try:
+                return [call(f"{self.url}/{path}", body)]
+            except HTTPError as exc:
+                if exc.code != 503:
+                    raise
+                return None
+
+        return waited(answer)[0]
 
     def deployment(self, name: str) -> Any:
         return self.ask(f"deployments/name/{quote(name)}")
 
     def start(self, name: str, **parameters: Any) -> str:
         """Makes a run of a deployment as the UI does, and gives its id."""
-        run: str = self.ask(f"deployments/{self.deployment(name)['id']}/create_flow_run", {"parameters": parameters})["id"]
+        body = {"parameters": parameters, "idempotency_key": str(uuid.uuid4())}
+        run: str = self.ask(f"deployments/{self.deployment(name)['id']}/create_flow_run", body)["id"]
         return run
 
     def until(self, run: str, *names: str, seconds: float = 240) -> Any:
@@ -148,7 +160,10 @@ def _kill(service: Service, run: str, output: Path) -> Killed:
 
 
 def _committed(service: Service, run: str) -> bool:
-    return any(task["name"] == "commit" for task in service.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}}))
+    return any(
+        (task["name"], task["state_name"]) == ("commit", "Completed")
+        for task in service.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    )
 
 
 def _is_of(process: psutil.Process, run: str) -> bool:
