@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from h5dat_lib.config import S3Options  # building the settings' models takes longer than opening a file
+    from h5dat_lib.sampling import Sampler, Shard
+    from h5dat_lib.torch_datasets import RowDataset, StreamDataset
+    from h5dat_lib.training import Batches, Columns, Ragged, Samples, Shuffling, Transform
 
 __all__ = ["File", "Origin", "Reject", "Table", "open"]
 
@@ -407,6 +410,102 @@ class Table:
                     yield waiting.popleft().result()
             finally:
                 reading.shutdown(cancel_futures=True)
+
+    def numpy(
+        self,
+        columns: Columns = None,
+        transform: Transform | None = None,
+        *,
+        batch_size: int,
+        rows: Any = None,
+        shuffle: Shuffling = False,
+        shard: Shard | None = None,
+        ragged: Ragged = "list",
+        drop_last: bool = False,
+    ) -> Batches:
+        """Epochs of batches of NumPy arrays, for any framework that takes them: docs/training.md.
+
+        ``rows`` are those of a split; None all of them. Raises KeyError for a column, IndexError for a row that is not there, ConfigError
+        for a size of a batch, a shard or a shuffle that cannot be.
+        """
+        from h5dat_lib.training import Batches, Samples
+
+        samples = Samples(self, columns, transform)
+        return Batches(samples, self._sampler(samples, batch_size, rows, shuffle, shard, drop_last), ragged)
+
+    def torch(
+        self,
+        columns: Columns = None,
+        transform: Transform | None = None,
+        *,
+        batch_size: int | None = None,
+        rows: Any = None,
+        shuffle: Shuffling | None = None,
+        shard: Shard | None = None,
+        ragged: Ragged = "list",
+        drop_last: bool = False,
+    ) -> RowDataset | StreamDataset:
+        """A dataset of torch, for a DataLoader: docs/training.md.
+
+        Without ``shuffle`` and ``batch_size`` it is asked for samples by their numbers. With ``shuffle``, also False, it gives samples in
+        an order of its own, with ``batch_size`` batches of tensors. ``shard`` is by default this process's of torch.distributed.
+        Raises as `numpy` does, and ConfigError when torch is not installed.
+        """
+        from h5dat_lib.torch_datasets import RowDataset, StreamDataset, own_shard
+        from h5dat_lib.training import READ_AT_ONCE, Samples
+
+        samples = Samples(self, columns, transform)
+        if shuffle is None and batch_size is None:
+            return RowDataset(samples, None if rows is None else row_numbers(rows, len(self)))
+        size = READ_AT_ONCE if batch_size is None else batch_size
+        sampler = self._sampler(samples, size, rows, shuffle or False, own_shard() if shard is None else shard, drop_last)
+        return StreamDataset(samples, sampler, None if batch_size is None else ragged)
+
+    def _sampler(self, samples: Samples, batch_size: int, rows: Any, shuffle: Shuffling, shard: Shard | None, drop_last: bool) -> Sampler:
+        from h5dat_lib.sampling import Sampler
+        from h5dat_lib.training import shuffle_of
+
+        chosen = len(self) if rows is None else row_numbers(rows, len(self))
+        return Sampler(chosen, batch_size, shuffle_of(samples, shuffle), shard, drop_last)
+
+    def split(self, shares: Mapping[str, float] | str, by: str = "key", seed: int = 0) -> dict[str, Array]:
+        """Rows of each split, (n,) int64 in order: of about these shares of all, or by the names in a column that holds them.
+
+        Rows that are alike in ``by`` are in the same split, whatever else is in the table or comes in later: the member's ``key``,
+        ``path`` or ``sha256``, or a column; where that is missing, the member's key. Raises ConfigError when shares do not add up to
+        1, KeyError when there is nothing of that name.
+        """
+        from h5dat_lib.splits import Splits
+
+        if isinstance(shares, str):
+            names = self._column(shares)[:]
+            return {str(name): np.flatnonzero([name == other for other in names]) for name in dict.fromkeys(names) if name is not None}
+        splits = Splits(shares, seed)
+        found, keys = np.unique(np.array(self._keys(by), dtype=object), return_inverse=True)
+        number = np.array([splits.names.index(splits.of(key)) for key in found], "i8")[keys]
+        return {name: np.flatnonzero(number == at) for at, name in enumerate(splits.names)}
+
+    def _keys(self, by: str) -> list[str]:
+        """What decides the split of each row, as text."""
+        if by not in self.columns:
+            return self._of_members(by)
+        values = [python_value(value) for value in self._column(by)[:]]
+        instead = self._of_members("key") if None in values else []
+        from h5dat_lib.splits import key_text
+
+        return [key_text(value) if value is not None else instead[row] for row, value in enumerate(values)]
+
+    def _of_members(self, what: str) -> list[str]:
+        """What lineage says of the member of each row."""
+        members = self._file[MEMBERS]
+        if what not in ("key", "path", "sha256"):
+            raise unknown(f"{self._file.path}: {self.class_name} has no column", what, [*self.columns, "key", "path", "sha256"])
+        numbers, rows = np.unique(self._rows_column("_member")[:], return_inverse=True)
+        if what == "key" and what not in members.columns:  # a file of an earlier time
+            found = [sample_key(path) for path in members["path"].rows(numbers)]
+        else:
+            found = members[what].rows(numbers)
+        return [found[row] for row in rows.tolist()]
 
     def rows_of(self, member: str) -> Array:
         """Numbers (n,) int64 of the rows that came from members of this path, in order; a document or table may give many, or none."""

@@ -171,10 +171,12 @@ class Sampler:
     """Rows of an epoch in runs of ``batch``, for one rank, dealt to its workers in turn; knows how far it is.
 
     As torch's DataLoader takes batches from its workers in turn, the batches are the same, in the same order, for any number of workers.
-    An epoch is that which was set; it does not change by itself.
+    An epoch is that which was set; it does not change by itself. ``drop_last`` leaves out a last batch that would not be whole.
     """
 
-    def __init__(self, rows: int | Numbers, batch: int, shuffle: Shuffle | None = None, shard: Shard | None = None) -> None:
+    def __init__(
+        self, rows: int | Numbers, batch: int, shuffle: Shuffle | None = None, shard: Shard | None = None, drop_last: bool = False
+    ) -> None:
         if batch < 1:
             raise ConfigError(f"batches: found a size of {batch}, expected 1 or more")
         self._chosen = None if isinstance(rows, int) else np.asarray(rows, np.int64)
@@ -182,6 +184,8 @@ class Sampler:
         self._shuffle = shuffle
         self._shard = shard or Shard()
         self._part = self._shard.part(self._count) if self._count else range(0)
+        if drop_last:
+            self._part = self._part[: len(self._part) - len(self._part) % batch]
         self.batch = batch
         self.epoch = 0
         self._start = 0  # of the rank's part, where it was dealt to the workers
@@ -201,7 +205,8 @@ class Sampler:
     def runs(self, worker: int = 0, workers: int = 1) -> Iterator[Numbers]:
         """Row numbers of the epoch, a batch at a time; after `load_state_dict` what is left of it.
 
-        What was left in the middle of a batch goes on with the rest of it. ``workers`` call it in a process each. `take` says how far the rows have been used.
+        What was left in the middle of a batch goes on with the rest of it. ``workers`` call it in a process each. `take` says how
+        far the rows have been used.
         Raises ConfigError when what was loaded is the state of another worker.
         """
         self._begin((worker, workers))
@@ -257,4 +262,5 @@ class Sampler:
         """What must be alike for a state to mean the same rows."""
         chosen = "all" if self._chosen is None else hashlib.sha256(self._chosen.astype("<i8").tobytes()).hexdigest()[:16]
         shuffle = None if self._shuffle is None else asdict(self._shuffle)
-        return {"rows": self._count, "chosen": chosen, "batch": self.batch, "shuffle": shuffle, "shard": asdict(self._shard)}
+        counts = {"rows": self._count, "taken": len(self._part), "batch": self.batch}
+        return {**counts, "chosen": chosen, "shuffle": shuffle, "shard": asdict(self._shard)}

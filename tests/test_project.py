@@ -24,6 +24,7 @@ PICTURES = SAMPLES / "pictures"
 
 LAYERS = (
     "errors",
+    "splits",
     "superblock",
     "journal",
     "predecessor",
@@ -53,6 +54,9 @@ LAYERS = (
     "browse",
     "arrow",
     "query",
+    "sampling",
+    "training",
+    "torch_datasets",
     "read",
     "statistics",
     "history",
