@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 UV ?= uv
 BIN := .venv/bin
 
-.PHONY: help setup demo demo-s3 test bench torture fuzz corpora lock clean
+.PHONY: help setup torch demo demo-s3 test bench torture fuzz corpora lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -32,7 +32,14 @@ demo-s3: setup ## the same by itself: archives that land in a bucket become an o
 	@rm -rf demo/s3
 	PYTHONPATH=. $(BIN)/python samples/demo_s3.py demo/s3
 
+torch: .venv/.torch ## add torch without CUDA, torchdata and Lightning to .venv, for their tests
+
+.venv/.torch: .venv/.done requirements-torch.txt
+	$(BIN)/python -m pip install --quiet -r requirements-torch.txt
+	@touch $@
+
 test: setup ## lint, format, types, tests: what CI runs
+	@$(MAKE) --silent torch 2>/dev/null || echo "pip finds no torch 2.13.0+cpu: its tests are skipped. Name a place that has it in PIP_EXTRA_INDEX_URL"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from h5dat_lib import predecessor
 from h5dat_lib.errors import ConfigError
+from h5dat_lib.splits import Splits
 
 Medium = Literal["images", "videos", "audio", "documents", "tables", "texts", "files"]
 MEDIA: tuple[Medium, ...] = get_args(Medium)
@@ -192,8 +193,17 @@ class MediumOptions(Settings):
     """Plain text, and markup as text."""
 
 
+class SplitShare(Settings):
+    """A split, and how much of all is in it."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """What the rows of the split are labelled with."""
+    share: Annotated[float, Field(ge=0, le=1)]
+    """Between 0 and 1; all together are 1."""
+
+
 class Label(Settings):
-    """A value for each member of a class: the name of a folder, or what a file of labels says of the member.
+    """A value for each member of a class: the name of a folder, what a file of labels says of the member, or its split.
 
     It becomes a column of categories in the class's table, missing in the rows of members for which nothing is found.
     """
@@ -209,21 +219,36 @@ class Label(Settings):
     """The column of a table, or the dotted path in JSON objects, that holds the keys. Not given: one JSON object, by its own keys."""
     value: str | None = None
     """The column, or the dotted path, that holds the labels. Not given: the value of the key itself, `{"1.jpg": "cat"}`."""
+    split: tuple[SplitShare, ...] = ()
+    """The label is one of these names, by a hash of what ``split_by`` says of the member: what is alike in it is in one split."""
+    split_by: Literal["key", "stem", "name", "path", "folder"] = "key"
+    """What of a member decides its split, as in ``member_key``."""
+    seed: int = 0
+    """Another one gives other splits."""
     member_key: Literal["stem", "name", "path", "key", "folder"] = "stem"
     """What of a member is looked up. stem: its file name without the extension; name: with it; path: its path in the archive, or from
     the folder that the file of labels lies in; key: its path up to the first dot of the file name; folder: name of its folder."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Label:
-        if (self.folder is None) == (self.file is None):
-            raise ValueError(f"label {self.name!r} needs either folder or file")
-        if self.folder is not None and (self.key, self.value) != (None, None):
-            raise ValueError(f"label {self.name!r} is the name of a folder, and takes no key or value")
+        if (self.folder is not None) + (self.file is not None) + bool(self.split) != 1:
+            raise ValueError(f"label {self.name!r} needs either folder, file or split")
+        if self.file is None and (self.key, self.value) != (None, None):
+            raise ValueError(f"label {self.name!r} is not from a file, and takes no key or value")
+        if self.split:
+            self.splits()
         if self.file is not None and "{key}" in self.file and (self.key is not None or self.value is None):
             raise ValueError(f"label {self.name!r} is in one file a member, and needs a value, but no key")
         if self.key is not None and self.value is None:
             raise ValueError(f"label {self.name!r} has a key, and needs a value")
         return self
+
+    def splits(self) -> Splits:
+        """What tells the split of a key. Raises ValueError when the shares do not add up to 1."""
+        try:
+            return Splits({one.name: one.share for one in self.split}, self.seed)
+        except ConfigError as exc:
+            raise ValueError(f"label {self.name!r}, {exc}") from exc
 
 
 class ClassRule(Settings):

@@ -75,6 +75,7 @@ class Labeller:
     def __init__(self, schema: Schema, archive: Archive, limits: Limits, folder: Path, number: int = 0) -> None:
         self._uri = archive.uri
         self._labels = {rule.name: schema.labels(rule.name) for rule in schema.classes}
+        self._splits = {label: label.splits() for labels in self._labels.values() for label in labels if label.split}
         self._counts: dict[tuple[str, Label], _Count] = {}
         self._files: dict[tuple[str, str | None], _LabelFile] = {}
         self.beside = ""
@@ -112,13 +113,18 @@ class Labeller:
         return tuple(self._counted(class_name, label, path) for label in self._labels.get(class_name, ()))
 
     def _counted(self, class_name: str, label: Label, path: str) -> str | None:
-        found = _folder(path, label.folder) if label.folder else self._looked_up(label, path)
+        found = self._found(label, path)
         counted = self._counts.setdefault((class_name, label), _Count())
         counted.members += 1
         if found is None:
             counted.missing += 1
             counted.example = counted.example or path
         return found
+
+    def _found(self, label: Label, path: str) -> str | None:
+        if label.split:
+            return self._splits[label].of(_MEMBER_KEYS[label.split_by](path))
+        return _folder(path, label.folder) if label.folder else self._looked_up(label, path)
 
     def _looked_up(self, label: Label, path: str) -> str | None:
         file = self._files[str(label.file), label.key]

@@ -102,6 +102,23 @@ def test_rows_are_split_by_a_column_and_by_their_key_where_it_is_missing(tmp_pat
         assert {100, 101} <= set(parts[Splits(HALVES).of("a")].tolist())
 
 
+def test_a_label_that_the_schema_asks_for_holds_the_same_split(tmp_path: Path) -> None:
+    label = {"name": "split", "split": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}], "seed": 2}
+    schema = {"classes": [{"name": "images", "medium": "images", "extensions": ["png"], "labels": [label]}]}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", _files(0, 40)), tmp_path / "out.h5", config(schema=schema))
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        table = file["images"]
+        stored, computed = table.split("split"), table.split(HALVES, seed=2)
+        assert stored.keys() == computed.keys()
+        assert all(np.array_equal(stored[name], computed[name]) for name in stored)
+
+
+def test_shares_of_a_label_that_do_not_add_up_are_refused() -> None:
+    label = {"name": "split", "split": [{"name": "a", "share": 0.5}]}
+    with pytest.raises(ConfigError, match="add up to 1"):
+        config(schema={"classes": [{"name": "images", "medium": "images", "extensions": ["png"], "labels": [label]}]})
+
+
 def test_what_there_is_to_split_by_is_said(output: Path) -> None:
     with h5dat_lib.open(output) as file, pytest.raises(KeyError, match="no column 'kee'"):
         file["images"].split(HALVES, by="kee")

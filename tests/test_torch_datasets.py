@@ -19,7 +19,7 @@ from h5dat_lib.errors import ConfigError
 from h5dat_lib.sampling import Shard, Shuffle
 from tests.test_training import IMAGES, ROWS, by_h5py, hashed, make_output
 
-torch = pytest.importorskip("torch", reason="the extra `torch` is not installed: make torch")
+torch = pytest.importorskip("torch", reason="torch is not installed: make torch")
 
 from torch.utils.data import DataLoader  # noqa: E402
 
