@@ -18,7 +18,7 @@ from samples.make_archive import build
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-DOCUMENTS = ("README.md", "docs/format.md", "docs/reading.md")
+DOCUMENTS = ("README.md", "docs/format.md", "docs/reading.md", "docs/training.md")
 CONFIGS = sorted((SAMPLES / "configs").glob("*.json"))
 
 
@@ -89,6 +89,8 @@ def test_an_example_in_the_documents_runs(archive: Path, output: Path, tmp_path:
     example = _examples(document)[number]
     if "flows.ingest" in example:
         pytest.skip("needs a Prefect server; tests/flows runs it")
+    if "import torch" in example or "from torch" in example:
+        pytest.importorskip("torch", reason="torch is not installed: make torch")
     (tmp_path / "fashion.zip").write_bytes(archive.read_bytes())
     (tmp_path / "fashion.h5").write_bytes(output.read_bytes())
     script = tmp_path / "example.py"
