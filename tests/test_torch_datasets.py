@@ -179,6 +179,20 @@ def test_after_a_run_that_was_resumed_comes_a_whole_epoch(table: Any, workers: i
     assert len(pairs(again)) == ROWS
 
 
+@OF_TORCHDATA
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_after_the_last_batch_leaves_nothing_of_that_epoch(table: Any, workers: int) -> None:
+    dataset = table.torch(["pixels", "label"], shuffle=True, batch_size=10)
+    batches = iter(loader := _stateful(dataset, workers, None))
+    assert len([next(batches) for _ in range(len(dataset))]) == 9
+    other = table.torch(["pixels", "label"], shuffle=True, batch_size=10)
+    again = _stateful(other, workers, None)
+    again.load_state_dict(loader.state_dict())
+    assert pairs(again) == []
+    other.set_epoch(1)
+    assert len(pairs(again)) == ROWS
+
+
 def test_a_state_of_one_process_is_dealt_to_workers_of_a_plain_loader(table: Any) -> None:
     dataset = table.torch(["pixels", "label"], shuffle=True, batch_size=10)
     batches = iter(dataset)
