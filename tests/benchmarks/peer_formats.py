@@ -146,10 +146,9 @@ def _pillow(paths: Sequence[Path], numbers: list[int]) -> list[Any]:
 
 
 class Folder(Format):
-    """A folder of JPEGs read by Pillow, as torchvision's ImageFolder does."""
+    """A folder of JPEGs read by Pillow, as torchvision's ImageFolder does; also beside decoded pictures, as what people come from."""
 
     package = "pillow"
-    decoded = False
 
     def write(self, files: Path, pictures: Sequence[Any]) -> None:
         with zipfile.ZipFile(files) as archive:
