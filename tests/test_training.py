@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import pickle
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from PIL import Image
 import h5dat_lib
 from h5dat_lib.chunked import Rows
 from h5dat_lib.sampling import Shard, Shuffle
+from h5dat_lib.storage import blocks
 from h5dat_lib.training import collate
-from tests.conftest import config, make_zip, picture
+from tests.conftest import Bucket, config, make_zip, picture
 
 ROWS = 90
 SIZES = [(8, 6), (8, 6), (20, 3), (1, 5)]
@@ -203,6 +205,24 @@ def test_a_shuffle_in_windows_reads_each_chunk_once_where_all_rows_would_read_it
     assert reads(False) == 1
     assert reads(Shuffle(window=100, block=50)) <= 2  # a chunk at the border of two blocks is read for both
     assert reads(True) > 5
+
+
+def test_a_shuffle_in_windows_asks_s3_seldom(quick_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 64 << 10)
+    monkeypatch.setattr(blocks, "_KEPT", 16)
+    noise = {f"{n:03}.png": picture(60, 60, seed=n) for n in range(200)}  # 11 KB each
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", noise), tmp_path / "a.h5", config(image={"storage": "encoded"}))
+    uri = quick_bucket.put("a.h5", (tmp_path / "a.h5").read_bytes())
+
+    def requests_a_picture(shuffle: Any, pictures: int) -> float:
+        with h5dat_lib.open(uri, cache_bytes=512 << 10) as file:
+            before = file.requests
+            batches = file["images"].numpy("pixels", batch_size=10, shuffle=shuffle)
+            assert sum(len(batch) for batch in islice(batches, pictures // 10)) == pictures
+            return (file.requests - before) / pictures
+
+    assert requests_a_picture(Shuffle(window=40, block=20), 200) < 0.3  # 48 requests
+    assert requests_a_picture(True, 30) > 0.6
 
 
 # Collating
