@@ -27,6 +27,7 @@ from prefect.states import Cancelled, Crashed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.credentials import use_credentials
+from flows.display import synced_in_words
 from flows.prefect_client import worker_environment
 from flows.unattended import final_failures, refuse_relative, tell_of_rejects
 from h5dat_lib.config import Config
@@ -34,7 +35,7 @@ from h5dat_lib.errors import BudgetExceeded, Interrupted
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
 from h5dat_lib.plan import Batch
 from h5dat_lib.stage import Staged
-from h5dat_lib.sync import is_in_s3
+from h5dat_lib.storage import is_remote
 from h5dat_lib.workers import Convert, Pending, StartWorker, Workers, leave_to_workers
 from tasks.artifacts import ProgressArtifact, publish_result
 from tasks.batches import commit_batches, convert_batch
@@ -92,6 +93,8 @@ def carry_out(run: Ingest, observe: Observe | None = None) -> Report | State[Any
             tell_of_rejects(run, exc)
             raise
         logger.info("%d members, %d rows, %d rejects in %.1f s", report.members, report.rows, report.rejects, report.seconds)
+        if report.synced:
+            logger.info("%s: %s", report.output, synced_in_words(report.synced))
     if report.batches:
         publish_result(report)
     return report
@@ -181,7 +184,7 @@ def _one_writer(run: Ingest) -> Iterator[None]:
 
     A run that was killed on this machine, whose lock we took over, would keep it until its lease ends.
     """
-    output = run.output if is_in_s3(run.output) else os.path.abspath(run.output)
+    output = run.output if is_remote(run.output) else os.path.abspath(run.output)
     name = f"h5dat-writer-{output}".replace("/", "-")
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, limit=1)

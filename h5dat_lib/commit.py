@@ -28,7 +28,7 @@ from h5dat_lib.history import History, LastBatch, history
 from h5dat_lib.journal import JournaledFile, journal_of, recover
 from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS, ArchiveRecord, RunRecord
-from h5dat_lib.lock import WorkFolder
+from h5dat_lib.lock import STAGED, WorkFolder
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.stage import Staged
 from h5dat_lib.staged import StagedFile, StageWriter
@@ -116,6 +116,16 @@ class Output:
     def own_paths(self) -> frozenset[str]:
         """Real paths of the output and of what it is made with: no members of a folder that they lie in."""
         return frozenset(os.path.realpath(path) for path in (self.path, journal_of(self.path), self.folder, self._folder.lock))
+
+    def renew(self) -> bool:
+        """Reads what is in again, when an output in S3 has been replaced since; returns whether it has. To be called before any commit."""
+        if not self._in_s3 or not self._in_s3.is_outdated():
+            return False
+        self._folder.clear(keep=STAGED)
+        self._in_s3.restore(anew=self._restart)
+        if self.path.exists():
+            self._read_existing()
+        return True
 
     def _read_existing(self) -> None:
         if not os.access(self.path, os.W_OK):
@@ -246,10 +256,8 @@ class Output:
     def _open(self, journaled: JournaledFile) -> h5py.File:
         if journaled.size:
             return h5py.File(journaled, "r+", libver=_LIBVER, rdcc_nbytes=_CACHE_BYTES)
-        # Free space is kept on record from one commit to the next, so that half-filled pages are filled up. Not in S3: each place
-        # that is filled up there costs a part of 5 MiB; what a commit writes is to lie together at the end.
-        persist = self._in_s3 is None
-        file = h5py.File(journaled, "w", libver=_LIBVER, fs_strategy="page", fs_page_size=PAGE_BYTES, fs_persist=persist)
+        # Free space is kept on record from one commit to the next, so that half-filled pages are filled up.
+        file = h5py.File(journaled, "w", libver=_LIBVER, fs_strategy="page", fs_page_size=PAGE_BYTES, fs_persist=True)
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = np.uint32(FORMAT_VERSION)
         return file

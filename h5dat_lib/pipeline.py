@@ -28,8 +28,8 @@ from h5dat_lib.known import save_known
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
 from h5dat_lib.plan import Batch, Done, Plan
 from h5dat_lib.stage import Staged, restaged
-from h5dat_lib.storage import aws, sha256_of
-from h5dat_lib.sync import Synced, SyncedOutput, is_in_s3
+from h5dat_lib.storage import aws, is_remote, sha256_of
+from h5dat_lib.sync import Synced, SyncedOutput
 from h5dat_lib.workers import Convert, Pending, direct_workers
 
 _POLL_SECONDS = 0.2
@@ -130,29 +130,33 @@ class Ingest:
 
     def __init__(self, archives: str | Path | Sequence[str | Path], output: str | Path, config: Config, start: Start | None = None) -> None:
         self.config = config
-        self.uris = [str(archive) for archive in ([archives] if isinstance(archives, str | Path) else archives)]
+        self._given = [str(archive) for archive in ([archives] if isinstance(archives, str | Path) else archives)]
         self.record = RunRecord(str(uuid.uuid4()), config, time.time())
-        self.progress = Progress()
-        self.plans: list[Plan] = []
-        """Of the archives that are not in yet."""
         aws.use(config.s3)
         self._traffic = aws.traffic()
         self._staged_traffic = (0, 0)
         self._start = start or Start()
         self.output = str(output)
         """Where the result goes: a path or, in S3, a URI."""
-        self._in_s3 = SyncedOutput(self.output, config.s3) if is_in_s3(output) else None
+        self._in_s3 = SyncedOutput(self.output, config.s3) if is_remote(self.output) else None
         self.path = self._in_s3.path if self._in_s3 else Path(output)
         """The local file: the output, or its working copy."""
         self._output = Output(self.path, config, self._start.wait, self._start.restart, self._in_s3)
+        self._hashing = ThreadPoolExecutor(1, "sha256")
+        self._ready: list[tuple[Batch, Staged]] = []
+        self._last_commit = 0.0  # so the first batch is committed when it is there, and the output can be looked at
+        self._forget_plans()
+
+    def _forget_plans(self) -> None:
+        self.uris = list(self._given)
+        self.progress = Progress()
+        self.plans: list[Plan] = []
+        """Of the archives that are not in yet."""
         self._records: dict[int, ArchiveRecord] = {}
         self._done: dict[int, int] = {}
         self._changed: list[str] = []
         self._unusable: list[str] = []
         self._hashes: dict[int, Future[str]] = {}
-        self._hashing = ThreadPoolExecutor(1, "sha256")
-        self._ready: list[tuple[Batch, Staged]] = []
-        self._last_commit = 0.0  # so the first batch is committed when it is there, and the output can be looked at
 
     def __enter__(self) -> Ingest:
         self._output.__enter__()
@@ -233,6 +237,9 @@ class Ingest:
     def run(self, convert: Convert, commit: Commit, observe: Callable[[Progress], None] | None = None) -> Report:
         """Submits batches to ``convert``, a bounded number at a time, and gives what is staged to ``commit`` in archive order."""
         started = time.monotonic()
+        if self._output.renew():  # while this run waited for its turn, another machine has synced
+            self._forget_plans()
+            self._prepare()
         with self._synced():
             self._run(convert, commit, observe or (lambda progress: None), started)
         return self._report(time.monotonic() - started)

@@ -14,8 +14,8 @@ from h5dat_lib.errors import InputError
 from h5dat_lib.history import KnownArchive, Rejected, history, rejected
 from h5dat_lib.pipeline import Ingest, Progress, Report
 from h5dat_lib.plan import Done
-from h5dat_lib.storage import sha256_of
-from h5dat_lib.sync import is_in_s3, restored
+from h5dat_lib.storage import is_remote, sha256_of
+from h5dat_lib.sync import restored
 from h5dat_lib.workers import direct_workers
 
 __all__ = ["Retry", "last_config", "retry"]
@@ -64,7 +64,7 @@ class Retry(Ingest):
 
 def last_config(output: str | Path) -> Config:
     """The configuration of an output's last run. Raises ConfigError when this version cannot read it."""
-    configuration = history(restored(str(output)) if is_in_s3(output) else Path(output)).configuration
+    configuration = history(restored(str(output)) if is_remote(str(output)) else Path(output)).configuration
     if not configuration:
         raise InputError(f"{output}: found no run in it, so there are no rejects to try again")
     return parse(json.loads(configuration), f"{output}: configuration of its last run")

@@ -8,18 +8,13 @@ from h5dat_lib.config import S3Options
 from h5dat_lib.errors import InputError
 from h5dat_lib.journal import recover
 from h5dat_lib.lock import OutputLock
-from h5dat_lib.storage import S3, aws
+from h5dat_lib.storage import aws
 from h5dat_lib.sync.background import SyncedOutput
 from h5dat_lib.sync.digests import SPAN
 from h5dat_lib.sync.remote import Synced
 from h5dat_lib.sync.working_copy import WorkingCopy, path_of
 
-__all__ = ["SPAN", "Synced", "SyncedOutput", "difference", "is_in_s3", "path_of", "pull", "restored", "sync"]
-
-
-def is_in_s3(output: str | Path) -> bool:
-    """Whether an output is an object, not a local file."""
-    return str(output).startswith(S3)
+__all__ = ["SPAN", "Synced", "SyncedOutput", "difference", "path_of", "pull", "restored", "sync"]
 
 
 def sync(path: Path, uri: str, options: S3Options | None = None, replace: bool = False) -> Synced:

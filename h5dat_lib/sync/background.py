@@ -48,6 +48,10 @@ class SyncedOutput:
         """Makes the working copy what the object is, unless it is to be made ``anew``. Raises OutputError when both have changed."""
         self._copy.restore(anew=anew)
 
+    def is_outdated(self) -> bool:
+        """Whether the object is another now than when the working copy was restored."""
+        return self._copy.is_outdated()
+
     def before_commit(self) -> None:
         """Waits until the file may change. Raises OutputError when it turned out that the object has been replaced."""
         self._wait()

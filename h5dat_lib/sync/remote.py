@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -82,8 +82,8 @@ class Remote:
     def read(self, etag: str, start: int, size: int) -> bytes:
         """A range of the object, as long as it is the one with this ETag."""
         answer = self._ask("get_object", Range=f"bytes={start}-{start + size - 1}", IfMatch=f'"{etag}"')
-        with aws.explained(self.uri, OutputError):
-            data: bytes = answer["Body"].read()
+        with aws.explained(self.uri, OutputError), closing(answer["Body"]) as body:
+            data: bytes = body.read()
         self._count(received=len(data))
         return data
 
@@ -175,7 +175,7 @@ class Remote:
         if (found.etag if found else "") != etag:
             raise self.replaced()
         self.note_without("conditional writes: what is there was looked at just before it was replaced")
-        with suppress(AttributeError):
+        if "Body" in words:
             words["Body"].seek(0)
         return self._ask(operation, **words)
 

