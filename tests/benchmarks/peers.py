@@ -36,6 +36,8 @@ def _environment(folder: Path) -> Path:
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / "peers.txt"], check=True)
+        # What there is of it for torch without CUDA differs from place to place; peer_formats.py does without.
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"], check=True)
         (site,) = (folder / "environment").glob("lib/python*/site-packages")
         (site / "h5dat.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         done.touch()
