@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -67,42 +66,60 @@ def test_what_runs_get_in_their_environment_is_what_clients_of_ours_have() -> No
         assert {name: CLIENT.get(name, value) for name, value in environment.items()} == environment
 
 
-def test_deploying_again_changes_nothing_and_agrees_with_prefects_own_deploy(service: Service, killed: Callable[[], Killed]) -> None:
+def test_prefects_own_deploy_makes_the_same_deployments_and_touches_no_automation(service: Service, killed: Callable[[], Killed]) -> None:
     first, first_automations = deployments(service), automations(service)
     assert set(first) == {"ingest-archive", "ingest-prefix", "nightly", "verify-weekly", "retry-rejects", "watch"}
     assert set(first_automations) == AUTOMATIONS
-    again = service.h5dat("deploy", "--pool", POOL)
-    assert again.returncode == 0 and "made" not in again.stdout and "changed" not in again.stdout, again
-    assert (deployments(service), automations(service)) == (first, first_automations)
-
-    with_pool = DEFINITIONS.read_text().replace("    name: h5dat\n", f"    name: {POOL}\n")
     file = Path(service.environment["HOME"]) / "prefect.yaml"
-    file.write_text(with_pool)
+    file.write_text(DEFINITIONS.read_text().replace("    name: h5dat\n", f"    name: {POOL}\n"))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     deployed = subprocess.run(command, env=service.environment, capture_output=True, text=True, cwd=file.parent, timeout=240, check=False)
     assert deployed.returncode == 0, deployed
     assert (deployments(service), automations(service)) == (first, first_automations)
 
 
-def test_places_turn_schedules_on_and_are_kept_and_automations_are_mended(service: Service) -> None:
+_AGAIN = """
+import json, sys
+from prefect.client.orchestration import get_client
+from deployments.definitions import Places
+from deployments.deploying import deploy
+pool, placed = sys.argv[1], Places("/in", "/out/{prefix}/{stem}.h5")
+with get_client(sync_client=True) as client:
+    def ask(path, body=None):
+        return client.request("POST", path, json=body or {}).json()
+    def look():
+        found = {found["name"]: found for found in ask("/automations/filter")}
+        return found, {found["name"]: found for found in ask("/deployments/filter")}
+    said, looks = [deploy(Places(), pool)], [look()]
+    ours = looks[0][0]
     for name in ("h5dat: of a former version", "another's"):
-        old = automations(service)["h5dat: ingest what lands"] | {"name": name}
-        service.ask("automations/", {key: old[key] for key in ("name", "trigger", "actions", "description")})
-    changed = automations(service)["h5dat: miss silent runs"]
-    service.python(
-        "import httpx, json, sys; httpx.put(sys.argv[1], json=json.loads(sys.argv[2])).raise_for_status()",
-        f"{service.url}/automations/{changed['id']}",
-        json.dumps({key: changed[key] for key in ("name", "trigger", "actions")} | {"description": "another"}),
-    )
-    placed = service.h5dat("deploy", "--pool", POOL, "--prefix", "/in", "--output", "/out/{stem}.h5")
-    assert placed.stdout.count("changed `h5dat: miss silent runs`") == placed.stdout.count("removed `h5dat: of a former version`") == 1
-    assert set(automations(service)) == AUTOMATIONS
-    assert "another's" in {found["name"] for found in service.ask("automations/filter", {})}
-    assert service.h5dat("deploy", "--pool", POOL).returncode == 0
-    found = deployments(service)
-    assert found["nightly"]["parameters"] == {"prefix": "/in", "output": "/out/{stem}.h5"}
-    assert found["verify-weekly"]["parameters"] == {"output": "/out/*.h5"}
-    assert [schedule[3] for each in found.values() for schedule in each["schedules"]] == [True, True]
+        old = ours["h5dat: ingest what lands"]
+        ask("/automations/", {key: old[key] for key in ("trigger", "actions", "description")} | {"name": name, "enabled": False})
+    silent = ours["h5dat: miss silent runs"]
+    changed = {key: silent[key] for key in ("name", "trigger", "actions")} | {"description": "another"}
+    client.request("PUT", f"/automations/{silent['id']}", json=changed)
+    for places in (placed, Places()):
+        said.append(deploy(places, pool))
+        looks.append(look())
+print(json.dumps([said, looks]))
+"""
+
+
+def test_deploying_again_changes_nothing_but_what_has_changed_and_what_it_is_given(service: Service) -> None:
+    before = automations(service)
+    said, looks = json.loads(service.python(_AGAIN, POOL).splitlines()[-1])
+    assert not [line for line in said[0] + said[2] if not line.startswith("deployed ")]
+    assert {line for line in said[1] if not line.startswith("deployed ")} == {
+        "changed `h5dat: miss silent runs`", "removed `h5dat: of a former version`",
+    }  # fmt: skip
+    assert looks[0][0] == before
+    for found, deployed in looks[1:]:
+        assert set(found) == AUTOMATIONS | {"another's"}
+        assert {name: each["id"] for name, each in found.items() if name in before} == {name: each["id"] for name, each in before.items()}
+        assert deployed["nightly"]["parameters"] == {"prefix": "/in", "output": "/out/{prefix}/{stem}.h5"}
+        assert deployed["verify-weekly"]["parameters"] == {"output": "/out/**/*.h5"}
+        assert [each["active"] for name in ("nightly", "verify-weekly") for each in deployed[name]["schedules"]] == [True, True]
+    assert [each["active"] for name in ("nightly", "verify-weekly") for each in looks[0][1][name]["schedules"]] == [False, False]
 
 
 def test_the_form_of_a_deployment_is_that_of_the_configuration(service: Service) -> None:
@@ -116,39 +133,42 @@ def test_the_form_of_a_deployment_is_that_of_the_configuration(service: Service)
         service.start("ingest archives/ingest-archive", archives=["/a.zip"], output="/b.h5", config={"workers": 0})
 
 
-def test_two_runs_into_one_output_at_once_give_the_rows_of_both_once(service: Service, tmp_path: Path) -> None:
-    output = tmp_path / "out.h5"
-    runs = []
-    for part in ("a", "b"):
-        names = [f"{part}{number}" for number in range(20)]
-        archive = make_zip(tmp_path / f"{part}.zip", words(*names))
-        given = {"archives": [str(archive)], "output": str(output), "config": {"batch_seconds": 0.001, "workers": 1}}
-        runs.append(service.start("ingest archives/ingest-archive", **given))
-    assert [service.ended(run)["state_name"] for run in runs] == ["Completed", "Completed"]
-    assert Counter(stored(output)) == Counter(f"{part}{number}" for part in "ab" for number in range(20))
+_POST = """
+import json, sys
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    for events in json.loads(sys.argv[1]):
+        client.request("POST", "/events", json=events)
+"""
 
 
-def test_what_lands_is_ingested_from_its_event_once(service: Service, tmp_path: Path) -> None:
-    archive, output = make_zip(tmp_path / "a + b.zip", words("landed")), tmp_path / "out.h5"
+def test_two_runs_into_one_output_at_once_one_by_an_event_told_twice_give_the_rows_of_both_once(service: Service, tmp_path: Path) -> None:
+    output, settings = tmp_path / "out.h5", {"batch_seconds": 0.001, "workers": 1}
+    first, landed = (make_zip(tmp_path / f"{part} +.zip", words(*(f"{part}{n}" for n in range(20)))) for part in "ab")
     event = {
         "event": "h5dat.archive.landed", "id": str(uuid.uuid4()), "occurred": "2026-01-01T00:00:00Z",
-        "resource": {"prefect.resource.id": "s3://bucket/a + b.zip", "h5dat.via": "automation"},
-        "payload": {"archive": str(archive), "output": str(output), "config": {"task_runner": "threads", "workers": 1}},
+        "resource": {"prefect.resource.id": "s3://bucket/b +.zip", "h5dat.via": "automation"},
+        "payload": {"archive": str(landed), "output": str(output), "config": settings},
     }  # fmt: skip
     watched = event | {"id": str(uuid.uuid4()), "resource": {"prefect.resource.id": "s3://bucket/x", "h5dat.via": "deployment"}}
-    code = "import httpx, json, sys; httpx.post(sys.argv[1] + '/events', json=json.loads(sys.argv[2])).raise_for_status()"
-    service.python(code, service.url, json.dumps([event, watched]))
+    started = service.start("ingest archives/ingest-archive", archives=[str(first)], output=str(output), config=settings)
+    service.python(_POST, json.dumps([[event], [watched]]))
+    waited(lambda: len(runs_into(service, output)) > 1)
+    service.python(_POST, json.dumps([[event]]))
+    runs = {run["id"]: run for run in runs_into(service, output)}
+    assert len(runs) == 2
+    [by_event] = set(runs) - {started}
+    assert runs[by_event]["parameters"] == {"archives": [str(landed)], "output": str(output), "config": settings}
+    assert [service.ended(run)["state_name"] for run in runs] == ["Completed", "Completed"]
+    assert Counter(stored(output)) == Counter(f"{part}{n}" for part in "ab" for n in range(20))
+    assert len(runs_into(service, output)) == 2
+
+
+def runs_into(service: Service, output: Path | str) -> list[Any]:
+    """The runs of the deployment that ingests archives, into an output."""
     deployment = service.deployment("ingest archives/ingest-archive")["id"]
-
-    def of_it() -> list[Any]:
-        found = service.ask("flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
-        return [run for run in found if run["parameters"]["output"] == str(output)]
-
-    [run] = waited(of_it)
-    assert run["parameters"] == {"archives": [str(archive)], **{name: event["payload"][name] for name in ("output", "config")}}  # type: ignore[index]
-    service.python(code, service.url, json.dumps([event]))
-    assert service.ended(run["id"])["state_name"] == "Completed"
-    assert (stored(output), len(of_it())) == (["landed"], 1)
+    found = service.ask("flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
+    return [run for run in found if run["parameters"]["output"] == str(output)]
 
 
 def test_a_prefix_is_ingested_by_a_run_for_each_archive_and_failures_are_told(service: Service, tmp_path: Path) -> None:
@@ -243,24 +263,30 @@ def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
     server.server_close()
 
 
-_BLOCK = """
+_TOLD = """
 import sys
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-CustomWebhookNotificationBlock(name="test", url=sys.argv[1], json_data={"subject": "{{subject}}", "body": "{{body}}"}).save("test")
-"""
-_FAIL = """
-import sys
 from prefect.client.orchestration import get_client
 from prefect.states import Failed, Running
-with get_client(sync_client=True) as client:
-    for message in ("the disk is full", "Flow run encountered an exception: BudgetExceeded: 5 of 9 members"):
-        run = client.create_flow_run_from_deployment(sys.argv[1], parameters={"output": "/x.h5"}, name="verify x", state=Running())
-        client.set_flow_run_state(run.id, Failed(message=message), force=True)
-from h5dat_lib.errors import BudgetExceeded
-from h5dat_lib.pipeline import Ingest
+from deployments.definitions import Places
+from deployments.deploying import deploy
 from flows.unattended import tell_of_rejects
 from h5dat_lib.config import Config
-tell_of_rejects(Ingest([], sys.argv[2], Config()), BudgetExceeded("5 of 9 members were rejected"))
+from h5dat_lib.errors import BudgetExceeded, ConfigError
+from h5dat_lib.pipeline import Ingest
+address, pool, output = sys.argv[1:]
+CustomWebhookNotificationBlock(name="test", url=address, json_data={"subject": "{{subject}}", "body": "{{body}}"}).save("test")
+try:
+    deploy(Places(), pool, "custom-webhook/absent")
+except ConfigError as exc:
+    print(exc)
+print([line for line in deploy(Places(), pool, "custom-webhook/test") if line.startswith("made")])
+with get_client(sync_client=True) as client:
+    deployment = client.read_deployment_by_name("verify output/verify-weekly").id
+    for message in ("the disk is full", "Flow run encountered an exception: BudgetExceeded: 5 of 9 members"):
+        run = client.create_flow_run_from_deployment(deployment, parameters={"output": "/x.h5"}, name="verify x", state=Running())
+        client.set_flow_run_state(run.id, Failed(message=message), force=True)
+tell_of_rejects(Ingest([], output, Config()), BudgetExceeded("5 of 9 members were rejected"))
 """
 
 
@@ -268,37 +294,30 @@ def test_failures_and_rejects_over_budget_are_told_by_a_block(
     service: Service, webhook: tuple[str, list[dict[str, str]]], tmp_path: Path
 ) -> None:
     address, received = webhook
-    refused = service.h5dat("deploy", "--pool", POOL, "--notify", "custom-webhook/absent")
-    assert refused.returncode == 2 and "custom-webhook/absent: found no such block" in refused.stderr and refused.stderr.count("\n") == 1
-    service.python(_BLOCK, address)
-    assert "made `h5dat: tell of failures`" in service.h5dat("deploy", "--pool", POOL, "--notify", "custom-webhook/test").stdout
-    service.python(_FAIL, service.deployment("verify output/verify-weekly")["id"], tmp_path / "out.h5")
+    refused, made = service.python(_TOLD, address, POOL, tmp_path / "out.h5").splitlines()[-2:]
+    assert refused.startswith("--notify custom-webhook/absent: found no such block")
+    assert made == str(["made `h5dat: tell of failures`", "made `h5dat: tell of rejects`"])
     told = {each["subject"]: each["body"] for each in waited(lambda: received if len(received) > 1 else None)}
     assert set(told) == {"h5dat: verify output Failed", "h5dat: rejects over budget"}
     assert "verify x" in told["h5dat: verify output Failed"] and "the disk is full" in told["h5dat: verify output Failed"]
     assert "5 of 9 members were rejected" in told["h5dat: rejects over budget"]
-    assert set(automations(service)) == AUTOMATIONS | {"h5dat: tell of failures", "h5dat: tell of rejects"}
     assert len(received) == 2
 
 
 # Credentials
 
 
-_SAVE = """
-import os, sys
+_FROM_BLOCK = """
+import sys
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
-AwsCredentials(
-    aws_access_key_id=sys.argv[1], aws_secret_access_key=sys.argv[2], region_name=sys.argv[3],
-    aws_client_parameters=AwsClientParameters(endpoint_url=sys.argv[4]),
-).save("store")
-"""
-_FROM_BLOCK = """
-import os, sys
 from flows.ingest_archives import ingest_archives
 from flows.credentials import use_credentials
 from h5dat_lib.config import S3Options, parse
 from h5dat_lib.errors import ConfigError
+archive, output, key, secret, region, endpoint = sys.argv[1:]
+parameters = AwsClientParameters(endpoint_url=endpoint)
+AwsCredentials(aws_access_key_id=key, aws_secret_access_key=secret, region_name=region, aws_client_parameters=parameters).save("store")
 for options in ({"credentials_block": "absent"}, {"credentials_block": "store", "profile": "x"}):
     try:
         use_credentials(S3Options(**options))
@@ -310,7 +329,8 @@ try:
 except ConfigError as exc:
     print(exc)
 del sys.modules["prefect_aws"]
-state = ingest_archives([sys.argv[1]], sys.argv[2], parse({"s3": {"credentials_block": "store"}, "workers": 1}), return_state=True)
+config = parse({"s3": {"credentials_block": "store"}, "workers": 1})
+state = ingest_archives([archive], output, config, return_state=True)
 print(state.state_details.flow_run_id, state.name)
 """
 
@@ -318,10 +338,10 @@ print(state.state_details.flow_run_id, state.name)
 def test_credentials_come_from_a_block_and_are_nowhere_else(service: Service, bucket: Bucket, tmp_path: Path) -> None:
     known = credentials(bucket.endpoint)
     access, secret, region = (known[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"))
-    service.python(_SAVE, access, secret, region, bucket.endpoint)
     archive = bucket.put("a.zip", make_zip(tmp_path / "a.zip", words("from S3")).read_bytes())
     nothing = {name: value for name, value in known.items() if name in ("AWS_EC2_METADATA_DISABLED", "AWS_CONFIG_FILE")}
-    absent, both, missing, ran = service.python(_FROM_BLOCK, archive, tmp_path / "out.h5", **nothing).splitlines()[-4:]
+    given = (archive, tmp_path / "out.h5", access, secret, region, bucket.endpoint)
+    absent, both, missing, ran = service.python(_FROM_BLOCK, *given, **nothing).splitlines()[-4:]
     assert "found no block `aws-credentials/absent`" in absent
     assert "found both profile and credentials_block" in both
     assert "install h5dat with its extra `aws`" in missing
@@ -351,20 +371,23 @@ def test_a_run_whose_process_is_killed_goes_on_and_has_every_row_once(service: S
         assert [each["status"] for each in file.runs()] == ["killed", "done"]
 
 
-def test_everything_is_served_by_one_process_which_ends_when_it_is_told_to(service: Service, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flows.cli", "serve", "--prefix", str(tmp_path), "--output", str(tmp_path / "out.h5")]
-    environment = service.environment | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-    archive = make_zip(tmp_path / "a.zip", {"a.png": picture()})
+def test_everything_is_served_by_one_process_which_ends_when_it_is_told_to(service: Service, bucket: Bucket, tmp_path: Path) -> None:
+    output = str(tmp_path / "out.h5")
+    rules = [{"name": "all", "bucket": bucket.name, "prefix": "in/", "output": output, "config": {"workers": 1}}]
+    (tmp_path / "rules.json").write_text(json.dumps({"rules": rules}))
+    bucket.put("in/a.zip", make_zip(tmp_path / "a.zip", {"a.png": picture()}).read_bytes())
+    command = [sys.executable, "-m", "flows.cli", "serve", "--prefix", "/in", "--output", output, "--rules", str(tmp_path / "rules.json")]
+    environment = service.environment | credentials(bucket.endpoint) | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     with (tmp_path / "serve.log").open("wb") as log:
         serving = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
     try:
         waited(lambda: "Serving" in (tmp_path / "serve.log").read_text() or serving.poll(), 120, tmp_path / "serve.log")
-        given = {"archives": [str(archive)], "output": str(tmp_path / "out.h5"), "config": {"workers": 1}}
-        run = service.ended(service.start("ingest archives/ingest-archive", **given))
+        [landed] = waited(lambda: runs_into(service, output), 120, tmp_path / "serve.log")
+        run = service.ended(landed["id"])
         assert (run["state_name"], run["work_pool_name"]) == ("Completed", None), (tmp_path / "serve.log").read_text()
     finally:
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(60) == 0
     assert all(schedule[3] for each in deployments(service).values() for schedule in each["schedules"])
-    assert os.path.exists(tmp_path / "out.h5")
-    service.h5dat("deploy", "--pool", POOL)
+    with h5dat_lib.open(output) as file:
+        assert len(file["images"]) == 1
