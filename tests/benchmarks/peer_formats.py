@@ -8,7 +8,6 @@ import platform
 import random
 import shutil
 import statistics
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -190,26 +188,8 @@ def _jpg(sample: dict[str, Any]) -> bytes:
     return bytes(sample["jpg"])
 
 
-def _import_streaming() -> None:
-    """Streaming imports torchvision for datasets of its own; these are not used here, and nobody else may take what stands in for it."""
-    import transformers.feature_extraction_utils  # noqa: F401
-
-    standing_in = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
-    sys.modules.update((name, ModuleType(name)) for name in standing_in)
-    sys.modules["torchvision.datasets"].VisionDataset = object  # type: ignore[attr-defined]
-    sys.modules["torchvision.transforms.functional"].to_tensor = None  # type: ignore[attr-defined]
-    import streaming  # noqa: F401
-
-    for name in standing_in:
-        del sys.modules[name]
-
-
 class Mds(Format):
     package = "mosaicml-streaming"
-
-    def __init__(self, folder: Path, case: Case) -> None:
-        super().__init__(folder, case)
-        _import_streaming()
 
     def write(self, files: Path, pictures: Sequence[Any]) -> None:
         from streaming import MDSWriter

@@ -36,12 +36,19 @@ def _environment(folder: Path) -> Path:
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / "peers.txt"], check=True)
-        # What there is of it for torch without CUDA differs from place to place; peer_formats.py does without.
-        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"], check=True)
         (site,) = (folder / "environment").glob("lib/python*/site-packages")
+        _stand_in_for_torchvision(python, site)
         (site / "h5dat.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         done.touch()
     return python
+
+
+def _stand_in_for_torchvision(python: Path, site: Path) -> None:
+    """The build that pip takes may be for torch with CUDA and not work; Streaming imports it for datasets that are not used here."""
+    subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision"], check=True)
+    (site / "torchvision" / "transforms").mkdir(parents=True)
+    (site / "torchvision" / "datasets.py").write_text("VisionDataset = CIFAR10 = object\n")
+    (site / "torchvision" / "transforms" / "functional.py").write_text("to_tensor = None\n")
 
 
 if __name__ == "__main__":
