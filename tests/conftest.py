@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from h5dat_lib.config import Config, S3Options, parse
 from h5dat_lib.storage import aws
 from tests.faulty_proxy import FaultyProxy
 from tests.servers import SeaweedFS, boto, credentials
+
+settings.register_profile("counted", deadline=None)  # time is measured in benchmarks; a busy machine takes as long as it takes
+settings.load_profile("counted")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

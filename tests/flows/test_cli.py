@@ -147,7 +147,8 @@ def test_ctrl_c_leaves_a_readable_output_and_says_how_to_go_on(tmp_path: Path, h
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
-    assert err.count(b"\n") == 1 and b"same command" in err, err
+    *progress, said = err.splitlines()
+    assert b"same command" in said and all(b" members, " in line for line in progress), err  # none but on a busy machine
     contents = json.loads(h5dat("ls", tmp_path / "out.h5", "--json").out)
     first = contents["classes"][0]["rows"]
     assert 0 < first < 120 and contents["runs"][0]["status"] == "interrupted"

@@ -203,7 +203,8 @@ def test_ctrl_c_ends_the_flow_and_leaves_a_readable_output(server: Server, tmp_p
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
-    assert err.count(b"\n") == 1 and b"same command" in err, err
+    *progress, said = err.splitlines()
+    assert b"same command" in said and all(b" members, " in line for line in progress), err  # none but on a busy machine
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         assert 0 < len(file["images"]) < 150
     assert server.run_of(tmp_path / "out.h5")["state_type"] == "CANCELLED"
