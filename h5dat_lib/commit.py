@@ -40,6 +40,10 @@ PAGE_BYTES = 1 << 20
 _CACHE_BYTES = 128 << 10
 """Chunk cache of one dataset: only its open last chunk is ever read, of 64 KiB."""
 _LIBVER = ("v110", "v110")
+_FILLED = {"fs_strategy": "page", "fs_page_size": PAGE_BYTES, "fs_persist": True}
+"""Free space is kept on record from one commit to the next, so that half-filled pages are filled up."""
+_TOGETHER = {"fs_strategy": "aggregate"}
+"""In S3 each place that is filled up costs a part of 5 MiB: what a commit adds lies together at the end, metadata by blocks of a page."""
 
 
 @dataclass(frozen=True)
@@ -254,10 +258,10 @@ class Output:
             self._in_s3.after_commit(journaled.changed(SPAN))
 
     def _open(self, journaled: JournaledFile) -> h5py.File:
+        options = {"libver": _LIBVER, "meta_block_size": PAGE_BYTES}
         if journaled.size:
-            return h5py.File(journaled, "r+", libver=_LIBVER, rdcc_nbytes=_CACHE_BYTES)
-        # Free space is kept on record from one commit to the next, so that half-filled pages are filled up.
-        file = h5py.File(journaled, "w", libver=_LIBVER, fs_strategy="page", fs_page_size=PAGE_BYTES, fs_persist=True)
+            return h5py.File(journaled, "r+", rdcc_nbytes=_CACHE_BYTES, **options)
+        file = h5py.File(journaled, "w", **(_TOGETHER if self._in_s3 else _FILLED), **options)
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = np.uint32(FORMAT_VERSION)
         return file

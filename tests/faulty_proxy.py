@@ -108,7 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         proxy: FaultyProxy = self.server.proxy  # type: ignore[attr-defined]
         fault = proxy.fault(self.command, self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        size = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(size)
+        if len(body) < size:
+            self.close_connection = True  # the client was killed; the server would wait for the rest
+            return
         time.sleep(proxy.latency)
         if fault and fault.after is None:
             time.sleep(fault.seconds)
