@@ -137,7 +137,7 @@ def killed(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Callab
     output = folder / "out.h5"
     run = service.start(
         "ingest archives/ingest-archive", archives=[str(archive)], output=str(output),
-        config={"batch_seconds": 0.05, "commit_seconds": 0, "workers": 2},
+        config={"batch_seconds": 0.1, "commit_seconds": 0, "workers": 1},
     )  # fmt: skip
     found: list[Killed] = []
     thread = threading.Thread(target=lambda: found.append(_kill(service, run, output)))

@@ -143,7 +143,7 @@ with get_client(sync_client=True) as client:
 
 
 def test_two_runs_into_one_output_at_once_one_by_an_event_told_twice_give_the_rows_of_both_once(service: Service, tmp_path: Path) -> None:
-    output, settings = tmp_path / "out.h5", {"batch_seconds": 0.001, "workers": 1}
+    output, settings = tmp_path / "out.h5", {"batch_seconds": 0.02, "workers": 1}
     first, landed = (make_zip(tmp_path / f"{part} +.zip", words(*(f"{part}{n}" for n in range(20)))) for part in "ab")
     event = {
         "event": "h5dat.archive.landed", "id": str(uuid.uuid4()), "occurred": "2026-01-01T00:00:00Z",
