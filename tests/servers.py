@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from samples.local_s3 import ACCESS, REGION, SECRET, SeaweedFS, answering, credentials, free_ports
+from samples.local_s3 import ACCESS, PROGRAM, REGION, SECRET, SeaweedFS, answering, credentials, free_ports
 
-__all__ = ["ACCESS", "REGION", "SECRET", "SeaweedFS", "answering", "boto", "credentials", "free_ports"]
+__all__ = ["ACCESS", "PROGRAM", "REGION", "SECRET", "SeaweedFS", "answering", "boto", "credentials", "free_ports"]
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from h5dat_lib.sync.parts import parts_of
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure, Goal, Setup, number
 from tests.benchmarks.programs import run
-from tests.servers import SeaweedFS, boto, credentials
+from tests.servers import PROGRAM, SeaweedFS, boto, credentials
 
 _PHOTOS, _DOCUMENTS = 560, 5_000
 """Of 2 GB of output."""
@@ -27,7 +27,7 @@ Found = dict[str, Any]
 
 def sync(setup: Setup) -> Iterator[Figure]:
     """The first sync of an output of 2 GB; that after a hundredth of it was added; one of which nothing has changed."""
-    if shutil.which("weed") is None:
+    if not PROGRAM.exists():
         return
     folder = Path(tempfile.mkdtemp(prefix="sync-", dir=setup.folder))
     server = SeaweedFS.prepared(folder / "seaweed")
