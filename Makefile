@@ -32,14 +32,13 @@ demo-s3: setup ## the same by itself: archives that land in a bucket become an o
 	@rm -rf demo/s3
 	PYTHONPATH=. $(BIN)/python samples/demo_s3.py demo/s3
 
-torch: .venv/.torch ## add torch without CUDA, torchdata and Lightning to .venv, for their tests
+torch: .venv/.torch ## add torch without CUDA, torchdata and Lightning to .venv; their tests are skipped without
 
 .venv/.torch: .venv/.done requirements-torch.txt
 	$(BIN)/python -m pip install --quiet -r requirements-torch.txt
 	@touch $@
 
 test: setup ## lint, format, types, tests: what CI runs
-	@$(MAKE) --silent torch 2>/dev/null || echo "pip finds no torch 2.13.0+cpu: its tests are skipped. Name a place that has it in PIP_EXTRA_INDEX_URL"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

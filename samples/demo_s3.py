@@ -79,7 +79,7 @@ def watcher(folder: Path) -> Iterator[Iterator[str]]:
     """`h5dat watch`, and the lines in which it says what it does."""
     (folder / "rules.json").write_text(json.dumps(RULES, indent=2))
     os.environ.setdefault("H5DAT_HOME", str(folder / "home"))  # what it has seen and made is of this S3 server only
-    words = ["watch", "--rules", folder / "rules.json", "--prefix", "s3://landing/", "--every", "2"]
+    words = ["watch", "--rules", folder / "rules.json", "--prefix", "s3://landing/", "--every", "2", "--via", "direct"]
     process = subprocess.Popen([sys.executable, "-m", "flows.cli", *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     lines = iter(process.stderr.readline, "")

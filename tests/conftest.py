@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import tarfile
 import uuid
@@ -21,7 +22,7 @@ from PIL import Image
 from h5dat_lib.config import Config, S3Options, parse
 from h5dat_lib.storage import aws
 from tests.faulty_proxy import FaultyProxy
-from tests.servers import SeaweedFS, boto, credentials
+from tests.servers import SeaweedFS, answering, boto, credentials, free_ports
 
 settings.register_profile("counted", deadline=None)  # time is measured in benchmarks; a busy machine takes as long as it takes
 settings.load_profile("counted")
@@ -124,14 +125,17 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    """The endpoint of AWS in this process: S3 with notifications, SQS, SNS, CloudFormation. Lenient, so never the only one asked."""
-    from moto.server import ThreadedMotoServer
+    """The endpoint of AWS's double: S3 with notifications, SQS, SNS, CloudFormation. Lenient, so never the only one asked.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    A process of its own: a thread here could wait for h5py's lock, whose holder waits for an answer of that thread.
+    """
+    [port] = free_ports(1)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    answering(f"http://127.0.0.1:{port}", process)
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
 
 
 @dataclass(frozen=True)

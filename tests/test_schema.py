@@ -225,7 +225,7 @@ def test_a_type_that_there_is_none_of_is_named() -> None:
         ({"classes": [{"name": "lineage/a", "medium": "images", "paths": ["*"]}]}, "'lineage'"),
         ({"classes": [{"name": "a/_b", "medium": "images", "paths": ["*"]}]}, "classes.0.name"),
         ({"classes": [{"name": "a/" * 31 + "ab", "medium": "images", "paths": ["*"]}]}, "classes.0.name"),
-        ({"classes": [{"name": "a", "medium": "images", "paths": ["*"], "labels": [{"name": "x"}]}]}, "either folder or file"),
+        ({"classes": [{"name": "a", "medium": "images", "paths": ["*"], "labels": [{"name": "x"}]}]}, "either folder, file or split"),
         ({"classes": [{"name": "a", "medium": "images", "paths": ["*"], "labels": [{"name": "x", "folder": 1, "key": "k"}]}]}, "no key"),
         (
             {"classes": [{"name": "a", "medium": "images", "paths": ["*"], "labels": [{"name": "x", "file": "{key}.json"}]}]},

@@ -22,6 +22,7 @@ import pytest
 
 from tests.conftest import make_zip, picture
 from tests.flows.conftest import ROOT, FirstRun, call, first_run
+from tests.servers import heed_interrupts
 
 __all__ = ["first_run"]
 
@@ -108,7 +109,7 @@ def service(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> It
         environment |= {"PREFECT_API_URL": url, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false", "DO_NOT_TRACK": "1"}
         with (folder / "worker.log").open("wb") as log:
             command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--install-policy", "never"]
-            worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+            worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, preexec_fn=heed_interrupts)
         try:
             yield Service(url, environment, worker, folder / "worker.log")
         finally:

@@ -21,7 +21,7 @@ from tests.conftest import Bucket
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.flows.conftest import call
 from tests.flows.test_ingest import Server, server
-from tests.servers import SeaweedFS, credentials
+from tests.servers import SeaweedFS, credentials, heed_interrupts
 from tests.test_landing import Place, place
 from tests.test_watching import Watchers, archive, into, synced_texts, watchers
 
@@ -52,7 +52,7 @@ def worker(server: Server, seaweed: SeaweedFS, tmp_path_factory: pytest.TempPath
     environment = _client(server) | credentials(seaweed.endpoint) | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "ERROR"}
     prefect, folder = [sys.executable, "-m", "prefect", "--no-prompt"], tmp_path_factory.mktemp("worker")
     subprocess.run([sys.executable, "-m", "flows.cli", "deploy", "--pool", "here"], env=environment, check=True, capture_output=True)
-    process = subprocess.Popen([*prefect, "worker", "start", "--pool", "here"], env=environment, cwd=folder)
+    process = subprocess.Popen([*prefect, "worker", "start", "--pool", "here"], env=environment, cwd=folder, preexec_fn=heed_interrupts)
     yield
     process.terminate()
     process.wait(30)
