@@ -16,14 +16,12 @@ from prefect.exceptions import ObjectNotFound
 from flows.ingest_prefix import INGEST_ARCHIVE
 from flows.unattended import OVER_BUDGET
 from h5dat_lib.errors import ConfigError
+from h5dat_lib.landed import EVENT
 
-__all__ = ["LANDED", "OURS", "apply"]
+__all__ = ["OURS", "apply"]
 
 OURS = "h5dat: "
 """What the names of ours begin with; others are left alone."""
-LANDED = "h5dat.archive.landed"
-"""The event of an archive that has come in; its payload says what to ingest, into which output, with which configuration. Its label
-`h5dat.via` says who sees to that: the watcher does so itself, for who says `automation` the automation does."""
 Labels = dict[str, str | list[str]]
 _PAGE = 200
 _A_RUN: Labels = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -96,8 +94,8 @@ def _wanted(ingest_archive: UUID) -> list[AutomationCore]:
     return [
         _automation(
             "ingest what lands",
-            f"On the event {LANDED} with the label h5dat.via: automation, runs ingest-archive.",
-            _on(LANDED, {"h5dat.via": "automation"}),
+            f"On the event {EVENT} with the label h5dat.via: automation, runs ingest-archive.",
+            _on(EVENT, {"h5dat.via": "automation"}),
             RunDeployment(source="selected", deployment_id=ingest_archive, parameters=parameters, job_variables=None),
         ),
         _automation(

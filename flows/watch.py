@@ -23,7 +23,7 @@ from flows.home import home
 from flows.ingest_archives import ingest_archives
 from h5dat_lib.deliveries import Deliveries, FromListing, FromQueue, Outcome
 from h5dat_lib.errors import ConfigError, Interrupted, Unavailable
-from h5dat_lib.landed import Landed
+from h5dat_lib.landed import EVENT, Landed
 from h5dat_lib.landing import Ingest, Landing
 from h5dat_lib.pipeline import Report
 from h5dat_lib.rules import Goal, Rules, Via, Watched
@@ -36,7 +36,6 @@ _INGEST = ingest_archives.with_options(retries=0, timeout_seconds=0)
 _PASSING = (401, 408, 409, 429)
 """Answers after which the same again may work; the password of a server is changed while it runs."""
 DEPLOYMENT = "ingest archives/ingest-archive"
-EVENT = "h5dat.archive.landed"
 _NAMESPACE = uuid.UUID("6a1f0f0e-1c7a-5d0e-9a63-0d9f3b6f7c11")
 """Of the ids of events: the same object gives the same event, however often it is told of."""
 

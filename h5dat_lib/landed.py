@@ -13,7 +13,11 @@ from urllib.parse import unquote_plus
 
 from h5dat_lib.errors import InputError, escaped
 
-__all__ = ["Landed", "in_order", "objects_of"]
+__all__ = ["EVENT", "Landed", "in_order", "objects_of"]
+
+EVENT = "h5dat.archive.landed"
+"""What Prefect is told of an archive that has come in; its payload says what to ingest, into which output, with which configuration. Its
+label `h5dat.via` says who sees to that: the watcher does so itself, for who says `automation` the automation does."""
 
 _SHOWN = 120
 """Characters of a message that is not understood."""
