@@ -34,6 +34,9 @@ _HOMES = {
     "Reject": "read",
     "Table": "read",
     "open": "read",
+    "diff": "difference",
+    "merge": "merging",
+    "repack": "repacking",
     "retry": "retrying",
     "verify": "verification",
 }

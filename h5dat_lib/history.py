@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from h5dat_lib.chunked import Rows
+from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import Array
 from h5dat_lib.config import RUN_ONLY, Config
 from h5dat_lib.format import attribute
@@ -20,7 +20,7 @@ from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read import File, Table
 from h5dat_lib.read import open_tables as open_file
 
-__all__ = ["History", "KnownArchive", "LastBatch", "Rejected", "history", "member_hashes", "rejected"]
+__all__ = ["History", "KnownArchive", "LastBatch", "Rejected", "first_rows", "history", "history_of", "member_hashes", "rejected"]
 
 _STEP = 1 << 16
 """Members that are read at a time."""
@@ -93,18 +93,23 @@ class History:
 def history(path: str | Path) -> History:
     """The history of an output. Raises FormatError when the file is not H5DAT's, or damaged where its lineage lies."""
     with open_file(path) as file:
-        if BATCHES not in file.hdf5:
-            return History()
-        runs = file[RUNS]
-        return History(
-            tuple(_archives(file)),
-            frozenset(runs["config_digest"][:]),
-            runs["configuration"][len(runs) - 1],
-            frozenset(file[BATCHES]["key"][:]),
-            _forms(file),
-            tuple(row for row, status in enumerate(runs["status"][:]) if status == "running"),
-            _last(file),
-        )
+        return history_of(file)
+
+
+def history_of(file: File) -> History:
+    """The history of a file that is open."""
+    if BATCHES not in file.hdf5:
+        return History()
+    runs = file[RUNS]
+    return History(
+        tuple(_archives(file)),
+        frozenset(runs["config_digest"][:]),
+        runs["configuration"][len(runs) - 1],
+        frozenset(file[BATCHES]["key"][:]),
+        _forms(file),
+        tuple(row for row, status in enumerate(runs["status"][:]) if status == "running"),
+        _last(file),
+    )
 
 
 def _last(file: File) -> LastBatch | None:
@@ -140,11 +145,11 @@ def rejected(path: Path) -> list[Rejected]:
         if ARCHIVES not in file.hdf5:
             return []
         found: dict[tuple[int, str], list[int]] = {}
-        first_rows = _first_rows(file)
+        firsts = first_rows(file)
         for row, (archive, member) in enumerate(_values(file, REJECTS, "archive", "path")):
-            found.setdefault((first_rows[archive], member), []).append(row)
+            found.setdefault((firsts[archive], member), []).append(row)
         for archive, member in _values(file, MEMBERS, "archive", "path"):
-            found.pop((first_rows[archive], member), None)
+            found.pop((firsts[archive], member), None)
         known = list(_archives(file))
     by_archive: dict[int, dict[str, list[int]]] = {}
     for (archive, member), rows in found.items():
@@ -153,9 +158,11 @@ def rejected(path: Path) -> list[Rejected]:
     return [Rejected(row, known[row], members) for row, members in by_archive.items()]
 
 
-def _first_rows(file: File) -> list[int]:
+def first_rows(file: File) -> list[int]:
     """For each row of the archives table, the row by which the archive came in: its own, but for a retry."""
     retries = np.ma.filled(file[ARCHIVES]["retry_of"][:], _NONE)
+    if ((retries >= len(retries)) & (retries != _NONE)).any():
+        raise fault(file.hdf5[ARCHIVES], f"retries of archives up to {retries[retries != _NONE].max()}", f"less than {len(retries)}")
     return [row if first == _NONE else first for row, first in enumerate(retries.tolist())]
 
 
