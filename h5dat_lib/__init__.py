@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from h5dat_lib.config import Config
+    from h5dat_lib.difference import diff
     from h5dat_lib.errors import H5datError
+    from h5dat_lib.merging import merge
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
+    from h5dat_lib.repacking import Packing, repack
     from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
 
-__all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Start", "Table", "ingest", "open", "retry", "verify"]
+__all__ = [
+    "Config", "File", "H5datError", "Origin", "Packing", "Progress", "Reject", "Report", "Start", "Table",
+    "diff", "ingest", "merge", "open", "repack", "retry", "verify",
+]  # fmt: skip
 
 _HOMES = {
     "Config": "config",
@@ -34,6 +40,7 @@ _HOMES = {
     "Reject": "read",
     "Table": "read",
     "open": "read",
+    "Packing": "repacking",
     "diff": "difference",
     "merge": "merging",
     "repack": "repacking",

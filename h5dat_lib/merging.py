@@ -76,7 +76,7 @@ def merge(inputs: Sequence[str | Path], output: str | Path, new_run: bool = Fals
         with in_place_of(path, merging.config) as new:
             merging.write(new)
     counts = merging.counts
-    rows = sum(count for name, count in counts.items() if not name.startswith(f"{LINEAGE}/"))
+    rows = sum(count for name, count in counts.items() if not name.startswith(f"{LINEAGE}/") and not name.endswith(("/_pairs", "/_keys")))
     of_lineage = (merging.archives, counts.get(MEMBERS, 0), counts.get(REJECTS, 0), merging.duplicates)
     return Merged(str(output), tuple(map(str, inputs)), rows, *of_lineage, path.stat().st_size, time.monotonic() - started)
 

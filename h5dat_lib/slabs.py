@@ -22,7 +22,7 @@ from h5dat_lib.audit import filters
 from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import ARRAY_CHUNK_BYTES, CHUNK_BYTES, FRAMES, TEXT_CHUNK_BYTES, Array
 from h5dat_lib.config import Compression
-from h5dat_lib.errors import FormatError
+from h5dat_lib.errors import FormatError, OutputError
 from h5dat_lib.format import attribute, table_attributes
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, CHECKSUMS, LINEAGE, MEMBERS, REJECTS, RUNS
@@ -246,18 +246,23 @@ class _Stored:
 class _Goal:
     """How the values of a column are to be cut into chunks.
 
-    Nothing is copied that is to be made ``anew``. ``pieces``: each value has so many chunks, as in a dense column.
+    Nothing is copied that is to be made ``anew``. ``pixels`` is the layout of the column, of pictures.
     """
 
     layout: Literal["text", "bytes", "encoded", "pixels", "arrays"]
     chunk_bytes: int
     compression: Compression
     anew: bool
-    pieces: int = 0
+    pixels: PixelLayout | None = None
 
     @property
     def aligned(self) -> bool:
         return self.layout in ("pixels", "arrays")
+
+    @property
+    def pieces(self) -> int:
+        """Chunks of each value, in a dense column."""
+        return -(-self.pixels.shape[0] // self.pixels.chunk_height) if self.pixels and self.pixels.shape else 0
 
     def takes(self, stored: _Stored) -> bool:
         """Whether chunks fit as they are."""
@@ -445,8 +450,8 @@ class _Decoded:
 
     def __init__(self, file: File, table: str, goal: _Goal) -> None:
         self._stored = _Bytes(file, f"{table}/pixels", goal)
+        self._file, self._table, self._goal = file, table, goal
         self._column = file[table]["pixels"]
-        self._goal = goal
 
     def end(self, first: int, last: int) -> int:
         return self._stored.end(first, last)
@@ -460,8 +465,22 @@ class _Decoded:
             shapes.append(pixels.shape if pixels is not None else (0, 0, 0))
             dtypes.append(pixels.dtype.str if pixels is not None else "")
             if pixels is not None:
+                self._check_shape(row, pixels)
                 packer.add_aligned(np.ascontiguousarray(pixels).reshape(-1).view("u1").data)
         return _pictures(self._goal, packer.finish(), np.array(starts, "<u8"), shapes, dtypes)
+
+    def _check_shape(self, row: int, pixels: Array) -> None:
+        layout = self._goal.pixels
+        if layout and layout.strict and (pixels.shape, pixels.dtype.str) != (layout.shape, layout.dtype):
+            raise other_shape(self._file, self._table, row, pixels.shape, pixels.dtype.str, layout)
+
+
+def other_shape(file: File, table: str, row: int, shape: tuple[int, ...], dtype: str, layout: PixelLayout) -> OutputError:
+    """The error for a picture that does not fit a dense column."""
+    return OutputError(
+        f"{file.path}: {file[table].named(row)}: found {shape} {np.dtype(dtype)}, expected {layout.shape} {np.dtype(layout.dtype)} as of "
+        "the others in a dense column; use layout ragged"
+    )
 
 
 def _cut(values: Array, packer: ChunkPacker) -> tuple[Array, Array]:
@@ -507,5 +526,4 @@ def _goal(name: str, link: str, layout: str, target: Target) -> _Goal:
     pixels = target.layouts.get(name)
     if link != "pixels" or pixels is None:
         return _Goal("arrays", ARRAY_CHUNK_BYTES, how, target.all_anew)
-    pieces = -(-pixels.shape[0] // pixels.chunk_height) if pixels.shape else 0
-    return _Goal("pixels", pixels.chunk_bytes, how, target.all_anew, pieces)
+    return _Goal("pixels", pixels.chunk_bytes, how, target.all_anew, pixels)
