@@ -443,8 +443,10 @@ def _equal(a: Any, b: Any) -> Array:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and (a.dtype.kind, a.shape) == (b.dtype.kind, b.shape):
         if a.ndim > 1 and a.dtype != b.dtype:
             return np.zeros(len(a), bool)
-        gone_a, gone_b = _missing(a), _missing(b)
-        same = np.where(gone_a | gone_b, gone_a & gone_b, np.ma.getdata(a) == np.ma.getdata(b))
+        same = np.ma.getdata(a) == np.ma.getdata(b)
+        if a.dtype.kind in "fM" or np.ma.isMaskedArray(a) or np.ma.isMaskedArray(b):
+            gone_a, gone_b = _missing(a), _missing(b)
+            same = np.where(gone_a | gone_b, gone_a & gone_b, same)
         return np.asarray(same.reshape(len(a), -1).all(axis=1))
     return np.fromiter(map(_is_equal, _listed(a), _listed(b)), bool, len(a))
 

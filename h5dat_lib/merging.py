@@ -132,9 +132,9 @@ class _Merging:
     def write(self, output: Output) -> None:
         """Writes all rows of all files."""
         output.forms = Forms(self._layouts)
-        spool = Spool(output.folder)
-        segments = (segment for number in range(len(self._files)) for segment in self._of_file(number, spool))
-        append(output, segments, spool, self.config.commit_bytes)
+        with Spool(output.folder) as spool:
+            segments = (segment for number in range(len(self._files)) for segment in self._of_file(number, spool))
+            append(output, segments, spool, self.config.commit_bytes)
 
     def _of_file(self, number: int, spool: Spool) -> Iterator[Segment]:
         file, target = self._files[number], Target(self.config.compression, self._layouts)

@@ -99,8 +99,8 @@ def repack(
         _refuse_small_disk(target, repacking.needed(), announce)
         with in_place_of(target, repacking.config) as new:
             new.forms = Forms(dict(repacking.target.layouts))
-            spool = Spool(new.folder)
-            append(new, repacking.segments(spool), spool, repacking.config.commit_bytes)
+            with Spool(new.folder) as spool:
+                append(new, repacking.segments(spool), spool, repacking.config.commit_bytes)
         rows = sum(len(file[name]) for name in file.tables)
     return Repacked(str(path), str(output or path), before, target.stat().st_size, rows, time.monotonic() - started)
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import h5py
@@ -51,12 +52,17 @@ Ranges = Sequence[tuple[int, int]]
 
 
 class Spool:
-    """The finished chunks of one slab."""
+    """The finished chunks of one slab; a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        # Closed with the last reference to it: it has no name that could stay behind.
-        self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(folder))  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(folder))  # noqa: SIM115  # closed on leaving
         self._at = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
 
     @property
     def size(self) -> int:
