@@ -19,6 +19,7 @@ import numpy as np
 from h5py import h5z
 from isal import isal_zlib
 
+from h5dat_lib import browse
 from h5dat_lib.audit import filters
 from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import ARRAY_CHUNK_BYTES, CHUNK_BYTES, FRAMES, TEXT_CHUNK_BYTES, Array
@@ -113,11 +114,11 @@ def tables(file: File) -> list[str]:
 def _refuse_others(file: File, names: Sequence[str]) -> None:
     """What others have put into a file would be lost unseen."""
     own = {f"{name}/{link}" for name in names for link in table_attributes(file.hdf5[name])[1]} | {CHECKSUMS}
-    for info in file.datasets():
-        parts = info.path.strip("/").split("/")
-        if not any("/".join(parts[:depth]) in own for depth in range(1, len(parts) + 1)):
+    for item in browse.items(file.hdf5):
+        parts = item.path.strip("/").split("/")
+        if item.kind == "dataset" and not any("/".join(parts[:depth]) in own for depth in range(1, len(parts) + 1)):
             raise FormatError(
-                f"{file.path}: found the dataset {info.path}, expected columns of tables only; copy it elsewhere and delete it"
+                f"{file.path}: found the dataset {item.path}, expected columns of tables only; copy it elsewhere and delete it"
             )
 
 
