@@ -299,7 +299,6 @@ def test_failures_and_rejects_over_budget_are_told_by_a_block(
     assert set(told) == {"h5dat: verify output Failed", "h5dat: rejects over budget"}
     assert "verify x" in told["h5dat: verify output Failed"] and "the disk is full" in told["h5dat: verify output Failed"]
     assert "5 of 9 members were rejected" in told["h5dat: rejects over budget"]
-    assert len(received) == 2
 
 
 # Credentials
