@@ -226,7 +226,7 @@ def test_what_cannot_be_watched_is_told_in_one_line(h5dat: Run, tmp_path: Path) 
     assert ran.code == 2 and ran.err.count("\n") == 1 and "rules.0.output: " in ran.err
     rules = ROOT / "samples" / "rules" / "landing.json"
     assert "found neither a queue nor a prefix" in h5dat("watch", "--rules", rules).err
-    assert "prefixes: Value error, expected s3://bucket/prefix/" in h5dat("watch", "--rules", rules, "--prefix", "landing/").err
+    assert "prefixes: Value error, expected s3://bucket or" in h5dat("watch", "--rules", rules, "--prefix", "landing/").err
 
 
 def test_the_schema_of_rules_is_printed(h5dat: Run) -> None:
