@@ -17,6 +17,7 @@ from h5dat_lib.errors import escaped
 if TYPE_CHECKING:
     import rich.progress
 
+    from h5dat_lib.exporting import Exported
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
     from h5dat_lib.statistics import ClassFigures, ColumnFigures
@@ -139,6 +140,19 @@ def _show_synced(report: Report) -> None:
 def _show_damage(report: Report) -> None:
     for damage in report.damaged:
         print(f"damaged: {escaped(damage)}", file=sys.stderr)
+
+
+def show_exported(exported: Exported) -> None:
+    """What an export has made, and what it has left out."""
+    same = f", {exported.identical:,} of them their members byte for byte" if exported.identical else ""
+    print(
+        f"{escaped(exported.path)}: {exported.rows:,} rows as {exported.form} in {exported.files:,} files{same}, "
+        f"{_size(exported.bytes)} in {exported.seconds:.1f} s"
+    )
+    if exported.renamed:
+        print(f"{exported.renamed:,} files have another name than their members")
+    for left in exported.left_out:
+        print(f"left out: {left.rows:,} rows of {escaped(left.name)}: {escaped(left.reason)}")
 
 
 def synced_in_words(took: Synced) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,6 +100,8 @@ class Sources:
     members: Members
     encoders: Encoders
     tally: Tally
+    utf8: bool = False
+    """Whether texts and documents are to be UTF-8 whatever their members were."""
 
 
 # Values to files
@@ -156,9 +158,9 @@ def _is_member(data: bytes, member: Member) -> bool:
     return len(data) == member.size and zlib.crc32(data) == member.crc32
 
 
-def _text_file(text: str, names: Sequence[str], member: Member) -> bytes:
+def _text_file(text: str, names: Sequence[str], member: Member, sources: Sources) -> bytes:
     """The text in one of these encodings when it is then the member byte for byte; otherwise as UTF-8."""
-    for name in names:
+    for name in () if sources.utf8 else names:
         with suppress(LookupError, ValueError):
             data = text.encode(name)
             for found in (data, _BOMS.get(name, b"") + data):
@@ -238,7 +240,7 @@ def _texts(each: Chosen, rows: Array, sources: Sources) -> Iterator[Part]:
     columns = each.table.rows(rows, ["text", "encoding"])
     members = sources.members.of(each, rows)
     rewritten = [
-        None if text is None else FileOf(_text_file(text, (str(encoding),), member), "")
+        None if text is None else FileOf(_text_file(text, (str(encoding),), member, sources), "")
         for text, encoding, member in zip(columns["text"], columns["encoding"], members, strict=True)
     ]
     return _parts_of(each, rows, sources, rewritten, "text")
@@ -248,7 +250,8 @@ def _documents(each: Chosen, rows: Array, sources: Sources) -> Iterator[Part]:
     texts = each.table["document"].rows(rows)
     members = sources.members.of(each, rows)
     files = [
-        None if text is None else FileOf(_text_file(text, tuple(_BOMS), member), "") for text, member in zip(texts, members, strict=True)
+        None if text is None else FileOf(_text_file(text, tuple(_BOMS), member, sources), "")
+        for text, member in zip(texts, members, strict=True)
     ]
     return _parts_of(each, rows, sources, files, "document")
 
@@ -297,15 +300,15 @@ def read_columns(each: Chosen) -> list[str]:
 def _whole_documents(each: Chosen, sources: Sources) -> Iterator[Part]:
     records = chain.from_iterable(ahead(_document_records(each, sources)))
     for (_, kind, member), group in groupby(records, key=lambda record: (record[0], record[2], record[3])):
-        yield _document_part(kind, member, group)
+        yield _document_part(kind, member, group, sources)
 
 
-def _document_part(kind: str, member: Member, records: Iterator[Any]) -> Part:
+def _document_part(kind: str, member: Member, records: Iterator[Any], sources: Sources) -> Part:
     """The file of the documents of a member; kind "document" has one."""
     first, ending = next(records), _document_ending(member, kind)
     if kind != "document":
         return Part(first[1], member, "", ending, _DOCUMENT_FILES[kind](chain([first], records)))
-    data = _text_file(first[4], tuple(_BOMS), member)
+    data = _text_file(first[4], tuple(_BOMS), member, sources)
     return Part(first[1], member, "", ending, (data,), _is_member(data, member))
 
 
@@ -349,6 +352,10 @@ _DOCUMENT_FILES: dict[str, Callable[[Iterable[Any]], Iterator[bytes]]] = {
 }
 
 
+_Slab = tuple[int, int, Member, dict[str, list[str | None]]]
+"""Of neighbouring rows of one member its number, the place of the first of them among those chosen, the member, and fields by column."""
+
+
 def _whole_tables(each: Chosen, sources: Sources) -> Iterator[Part]:
     """The records of a member as CSV that reads as the same values: empty strings in quotes, and nothing where a value is missing."""
     slabs = chain.from_iterable(ahead(_table_slabs(each, sources)))
@@ -356,19 +363,35 @@ def _whole_tables(each: Chosen, sources: Sources) -> Iterator[Part]:
         yield _table_part(each, group)
 
 
-def _table_part(each: Chosen, slabs: Iterator[tuple[int, int, Member, list[list[str | None]]]]) -> Part:
-    """The file of the records of a member."""
-    _, row, member, fields = next(slabs)
+def _table_part(each: Chosen, slabs: Iterator[_Slab]) -> Part:
+    """The file of the records of a member, with the columns that have a value in any of them."""
+    number, place, member, fields = next(slabs)
     suffix = PurePosixPath(unpacked_path(member.path)).suffix.lower()
-    lines = chain([fields], (slab[3] for slab in slabs))
-    return Part(row, member, "", "" if suffix in _DELIMITERS else ".csv", _csv(each, lines, _DELIMITERS.get(suffix, ",")))
+    records = chain([fields], (slab[3] for slab in slabs))
+    data = _csv(_columns_of(each, number, place), records, _DELIMITERS.get(suffix, ","))
+    return Part(int(each.rows[place]), member, "", "" if suffix in _DELIMITERS else ".csv", data)
 
 
-def _csv(each: Chosen, slabs: Iterable[Sequence[Sequence[str | None]]], delimiter: str) -> Iterator[bytes]:
+def _columns_of(each: Chosen, number: int, place: int) -> list[str]:
+    """The columns that a member has, of those that other members of the class have brought."""
+    names = each.table.columns
+    if len(np.unique(each.table.member_numbers(each.rows[[0, -1]]))) == 1:
+        return names
+    lacking = dict.fromkeys(names)
+    for rows in Chosen(each.name, each.table, each.medium, each.rows[place:]).runs(names):
+        own = rows[each.table.member_numbers(rows) == number]
+        for name in [name for name in lacking if any(field is not None for field in _fields(each.table[name], own))]:
+            del lacking[name]
+        if not lacking or len(own) < len(rows):
+            break
+    return [name for name in names if name not in lacking]
+
+
+def _csv(names: Sequence[str], slabs: Iterable[Mapping[str, Sequence[str | None]]], delimiter: str) -> Iterator[bytes]:
     special = re.compile(rf'["\r\n{re.escape(delimiter)}]|^[\s#]|\s$|^$')
-    yield _csv_lines([[name] for name in each.table.columns], special, delimiter)
-    for columns in slabs:
-        yield _csv_lines(columns, special, delimiter)
+    yield _csv_lines([[name] for name in names], special, delimiter)
+    for fields in slabs:
+        yield _csv_lines([fields[name] for name in names], special, delimiter)
 
 
 def _csv_lines(columns: Sequence[Sequence[str | None]], special: re.Pattern[str], delimiter: str) -> bytes:
@@ -379,16 +402,15 @@ def _csv_lines(columns: Sequence[Sequence[str | None]], special: re.Pattern[str]
     return "".join(delimiter.join(record) + "\n" for record in zip(*quoted, strict=True)).encode()
 
 
-def _table_slabs(each: Chosen, sources: Sources) -> Iterator[list[tuple[int, int, Member, list[list[str | None]]]]]:
-    """Of neighbouring rows of one member its number, the first row, the member, and the fields by column."""
-    columns = [each.table[name] for name in each.table.columns]
+def _table_slabs(each: Chosen, sources: Sources) -> Iterator[list[_Slab]]:
+    place = 0
     for rows in each.runs(each.table.columns):
-        numbers = each.table.member_numbers(rows)
-        slabs = []
+        numbers, slabs = each.table.member_numbers(rows), []
         for some in np.split(rows, np.flatnonzero(np.diff(numbers)) + 1):
-            [member] = sources.members.of(each, some[:1])
-            fields = [_fields(column, some) for column in columns]
-            slabs.append((int(each.table.member_numbers(some[:1])[0]), int(some[0]), member, fields))
+            fields = {name: _fields(each.table[name], some) for name in each.table.columns}
+            [number], [member] = each.table.member_numbers(some[:1]), sources.members.of(each, some[:1])
+            slabs.append((int(number), place, member, fields))
+            place += len(some)
         yield slabs
 
 

@@ -12,6 +12,7 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import PurePosixPath
 from types import TracebackType
 
@@ -80,7 +81,7 @@ class _Table:
         self.label = label_of(each.table, options.label)
         column = each.table[self.label] if self.label else None
         self.labels: list[str] = column.categories if isinstance(column, Categorical) else []
-        self._sources = sources
+        self._sources = replace(sources, utf8=True)
         self._by_name = options.by == "name"
         self._prefix = re.sub(r"[./]", "-", each.name)
         self._columns = f"{self._prefix}.json" if has_documents else "json"
