@@ -31,7 +31,7 @@ def write(splits: Sequence[Split], out: Destination, sources: Sources, options: 
         raise OutputError(f"{out.path}: found pictures or splits to write beside the JSON, expected a folder")
     chosen = [(split, [each for each in split.tables if _is_of_pictures(each, sources)]) for split in splits]
     if not any(tables for _, tables in chosen):
-        raise InputError("found no class of pictures, expected one for COCO")
+        raise InputError(f"{out.path}: found no class of pictures, expected one for COCO")
     for split, tables in chosen:
         name = out.path.name if out.single else f"annotations-{split.name}.json" if split.name else "annotations.json"
         with out.create(name) as made, tempfile.TemporaryFile(dir=out.folder) as annotations:
@@ -54,7 +54,7 @@ class _Pictures:
         self._out = out
         self._sources = sources
         self._images = options.images
-        self._labels = {each.name: label_of(each.table, options.label) for each in tables}
+        self._labels = {each.name: label_of(each.table, options) for each in tables}
         self.categories: dict[tuple[str, str], int] = {}
         for each in tables:
             if label := self._labels[each.name]:

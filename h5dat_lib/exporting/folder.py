@@ -27,5 +27,5 @@ def write_file(out: Destination, part: Part, folder: str, sources: Sources) -> s
         for data in part.data:
             made.stream.write(data)
     sources.tally.identical += part.is_member
-    sources.tally.renamed += made.path.removeprefix(f"{folder}/") != part.member.path
+    sources.tally.renamed += not f"/{made.path}".endswith(f"/{part.member.name}")
     return made.path

@@ -99,6 +99,8 @@ class Split:
 def select(file: File, options: ExportOptions, tally: Tally) -> list[Split]:
     """What is to be exported. Raises InputError for classes, columns and conditions that there are none of, or when there are no rows."""
     chosen = [_chosen(file, name) for name in _names(file, options.classes)]
+    if options.label and not any(label_of(each.table, options) for each in chosen):
+        raise InputError(f"{file.path}: found no column of categories {options.label!r}, expected one as label; `h5dat ls` lists columns")
     if options.where:
         chosen = _each_that_fits(chosen, tally, lambda each: np.asarray(each.table.where(options.where)), options.where)
     splits = _in_splits(chosen, options.split, tally) if options.split else [Split("", tuple(chosen))]
@@ -132,7 +134,7 @@ def _each_that_fits(chosen: Sequence[Chosen], tally: Tally, rows_of: Callable[[C
             found.append(Chosen(each.name, each.table, each.medium, rows_of(each)))
         except InputError as exc:
             failure = exc
-            tally.left_out[each.name, f"it lacks what {what} asks for"] += len(each.rows)
+            tally.left_out[each.name, f"the class lacks what {what} asks for"] += len(each.rows)
     if failure is not None and not found:
         raise failure
     return found
@@ -157,12 +159,12 @@ def _in_splits(chosen: Sequence[Chosen], split: str | Mapping[str, float], tally
     ]
 
 
-def label_of(table: Table, wanted: str) -> str | None:
-    """The column of categories that is a row's label, None where there is none to be told. Raises KeyError for a name that is none."""
-    found = [name for name in table.columns if isinstance(table[name], Categorical)]
-    if wanted:
-        return wanted if wanted in found else None
-    return "label" if "label" in found else found[0] if len(found) == 1 else None
+def label_of(table: Table, options: ExportOptions) -> str | None:
+    """The column of categories that is a row's label, None where there is none, or more than one that could be."""
+    found = [name for name in table.columns if isinstance(table[name], Categorical) and name != options.split]
+    if options.label or "label" in found:
+        return options.label or "label" if (options.label or "label") in found else None
+    return found[0] if len(found) == 1 else None
 
 
 # Members
@@ -170,8 +172,10 @@ def label_of(table: Table, wanted: str) -> str | None:
 
 @dataclass(frozen=True)
 class Member:
-    """What is recorded of a member; ``path`` and ``key`` are safe, and the only ones of their kind in the export."""
+    """What is recorded of a member: its ``name``, sizes in bytes, rows that it gave. ``path`` and ``key`` are safe, and no other member
+    of the export has that path."""
 
+    name: str
     path: str
     key: str
     size: int
@@ -193,8 +197,7 @@ class Members:
         self._folders = _folders(file, self._archives)
         numbers = [np.unique(each.table.member_numbers(each.rows)) for split in splits for each in split.tables]
         self._numbers = np.unique(np.concatenate(numbers)).astype("i8")
-        names = self._hashes(lambda member: hash(folded(safe_path(member["path"]))))
-        archives = self._hashes(lambda member: self._archive(member["archive"]))
+        names, archives = self._facts()
         pairs = np.unique(np.stack([names, archives]), axis=1)
         self._by_archive = bool(pairs.shape[1] != len(np.unique(names)))
         self._ordinals = _ordinals(names * 1_000_003 + archives if self._by_archive else names)
@@ -206,14 +209,15 @@ class Members:
             )
         return self._archives[number]
 
-    def _hashes(self, of: Callable[[dict[str, Any]], int]) -> Array:
-        found = np.empty(len(self._numbers), "i8")
+    def _facts(self) -> tuple[Array, Array]:
+        """Of each member a hash of its name, and its archive."""
+        names, archives = np.empty((2, len(self._numbers)), "i8")
         for first in range(0, len(self._numbers), _STEP):
-            some = self._numbers[first : first + _STEP]
-            columns = self._table.rows(some, ["path", "archive"])
-            rows = ({"path": path, "archive": int(archive)} for path, archive in zip(columns["path"], columns["archive"], strict=True))
-            found[first : first + len(some)] = [of(row) for row in rows]
-        return found
+            some = slice(first, first + _STEP)
+            columns = self._table.rows(self._numbers[some], ["path", "archive"])
+            names[some] = [hash(folded(safe_path(path))) for path in columns["path"]]
+            archives[some] = [self._archive(int(archive)) for archive in columns["archive"]]
+        return names, archives
 
     def of(self, each: Chosen, rows: Array) -> list[Member]:
         """The member of each row."""
@@ -228,7 +232,7 @@ class Members:
         folder = f"{self._folders[self._archive(int(record['archive']))]}/" if self._by_archive else ""
         path = folder + numbered(safe_path(record["path"]), self._ordinals.get(int(np.searchsorted(self._numbers, number)), 1))
         key = folder + safe_path(record.get("key") or sample_key(record["path"]))
-        return Member(path, key, int(record["size"]), int(record["crc32"]), int(record["rows"]))
+        return Member(record["path"], path, key, int(record["size"]), int(record["crc32"]), int(record["rows"]))
 
 
 def _archives(file: File) -> list[int]:

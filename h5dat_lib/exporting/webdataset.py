@@ -78,7 +78,7 @@ class _Table:
 
     def __init__(self, each: Chosen, sources: Sources, options: ExportOptions, has_documents: bool) -> None:
         self.each = each
-        self.label = label_of(each.table, options.label)
+        self.label = label_of(each.table, options)
         column = each.table[self.label] if self.label else None
         self.labels: list[str] = column.categories if isinstance(column, Categorical) else []
         self._sources = replace(sources, utf8=True)
@@ -131,7 +131,7 @@ def _ending(each: Chosen, part: Part) -> str:
 
 
 def _batches(tables: Sequence[_Table]) -> Iterator[_Samples]:
-    """Whole samples, about `BATCH_BYTES` at a time, in the order in which their first members were in their archives."""
+    """Whole samples, about `BATCH_BYTES` at a time, in the order in which their first members came in."""
     facts = [np.concatenate([*table.facts(), np.empty((3, 0), "i8")], axis=1) for table in tables]
     member, key, size = np.concatenate([*facts, np.empty((3, 0), "i8")], axis=1)
     number = np.repeat(np.arange(len(tables)), [len(table.each.rows) for table in tables])
