@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h5dat_lib.errors import ConfigError
+from h5dat_lib.errors import ConfigError, InputError
 from h5dat_lib.exporting import coco, folder, parquet, webdataset
 from h5dat_lib.exporting.destination import Destination, safe_path
 from h5dat_lib.exporting.files import Encoders, Sources
@@ -85,6 +85,9 @@ def export(file: str | Path, dest: str | Path, to: str = "", options: ExportOpti
         splits = [Split(safe_path(split.name) if split.name else "", split.tables) for split in select(opened, asked, tally)]
         with out, Encoders() as encoders:
             form.write(splits, out, Sources(Members(opened, splits), encoders, tally), asked)
+            if not out.files:
+                reasons = ", ".join(dict.fromkeys(reason for _, reason in tally.left_out)) or "there are no values"
+                raise InputError(f"{file}: found nothing for {name} in the rows ({reasons}), expected some; choose another form")
     left_out = [LeftOut(each, rows, reason) for (each, reason), rows in tally.left_out.items() if rows]
     seconds = time.monotonic() - start
     return Exported(str(dest), name, out.files, out.bytes, tally.rows, tally.identical, tally.renamed, left_out, seconds)

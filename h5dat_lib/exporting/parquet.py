@@ -7,6 +7,7 @@ The same as a data set of Hugging Face, which knows by the schema's metadata tha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,7 @@ def write_huggingface(splits: Sequence[Split], out: Destination, sources: Source
             columns = {name: _for_huggingface(each, name, column) for name, column in _columns(each, sources).items()}
             features = {name: column.feature for name, column in columns.items()}
             metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-            _write_table(each, out, f"{_folder(each)}/{split.name or 'train'}", columns, metadata, options)
+            _write_table(each, out, f"{_folder(each)}/{_split_name(split)}", columns, metadata, options)
             sources.tally.rows += len(each.rows)
     with out.create(_CARD) as made:
         made.stream.write(_card(splits).encode())
@@ -76,12 +77,17 @@ def _folder(each: Chosen) -> str:
     return each.name.replace("/", "-")
 
 
+def _split_name(split: Split) -> str:
+    """A name that Hugging Face takes for one of a split: letters, digits, underscores."""
+    return re.sub(r"\W", "_", split.name) or "train"
+
+
 def _card(splits: Sequence[Split]) -> str:
     """YAML that JSON's strings are part of: which files are of which class and split."""
     files: dict[str, list[str]] = {}
     for split in splits:
         for each in split.tables:
-            name = split.name or "train"
+            name = _split_name(split)
             path = f"{_folder(each)}/{name}-*.parquet"
             files.setdefault(_folder(each), []).append(f"  - split: {json.dumps(name)}\n    path: {json.dumps(path)}\n")
     lines = [f"- config_name: {json.dumps(name)}\n  data_files:\n{''.join(paths)}" for name, paths in files.items()]
