@@ -39,7 +39,8 @@ def write(splits: Sequence[Split], out: Destination, sources: Sources, options: 
 
 
 def _is_of_pictures(each: Chosen, sources: Sources) -> bool:
-    if each.medium == "images" and {"pixels", "height", "width"} <= {*each.table.columns}:
+    sizes = [each.table[name].describe()["dtype"] for name in ("height", "width") if name in each.table.columns]
+    if each.medium == "images" and sizes == ["uint32", "uint32"]:
         sources.tally.rows += len(each.rows)
         return True
     sources.tally.left_out[each.name, "they are no pictures with a height and a width"] += len(each.rows)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, groupby
-from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -21,26 +18,24 @@ import imagecodecs
 import numpy as np
 
 from h5dat_lib.archive.packed import unpacked_path
-from h5dat_lib.column_writers import date_strings
 from h5dat_lib.columns import Array
 from h5dat_lib.config import Medium
 from h5dat_lib.convert import by_extension
-from h5dat_lib.convert.ahead import ahead
-from h5dat_lib.errors import FormatError
-from h5dat_lib.exporting.selection import Chosen, Member, Members, Tally
-from h5dat_lib.read_columns import Column, Encoded, Nullable, Plain, Ragged, python_value
+from h5dat_lib.exporting.selection import VALUES, Chosen, Member, Members, Tally
+from h5dat_lib.read_columns import Column, Encoded, python_value
 
 __all__ = [
     "Encoders",
     "Part",
     "Sources",
+    "document_file",
+    "is_member",
     "named",
     "parts",
     "picture_files",
     "places",
     "read_columns",
     "sound_files",
-    "wholes",
     "with_ending",
 ]
 
@@ -49,8 +44,6 @@ _PNG_LEVEL = 1
 _PARTS = ("item", "line", "frame", "message")
 """Columns that say which part of its member a row is."""
 _BOMS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
-_DOCUMENTS = (".json", ".jsonl", ".ndjson")
 _MOST_WAV = (1 << 32) - 64
 """Sizes in a WAV are 32 bit."""
 
@@ -137,9 +130,10 @@ def sound_files(samples: Sequence[Array | None], rates: Iterable[Any]) -> list[F
 
 
 def _sound_file(samples: Array, rate: Any) -> FileOf:
-    if samples.dtype.str not in ("<i2", "<f4") or samples.ndim != 2 or samples.nbytes > _MOST_WAV or rate is np.ma.masked:
+    rate, is_wav = python_value(rate), samples.dtype.str in ("<i2", "<f4") and samples.ndim == 2 and samples.shape[1] < 1 << 16
+    if not is_wav or not isinstance(rate, int) or max(samples.nbytes, rate * samples.itemsize * samples.shape[1]) > _MOST_WAV or rate < 1:
         return FileOf(_npy(samples), ".npy")
-    return FileOf(_wav_header(samples, int(rate)) + samples.tobytes(), ".wav")
+    return FileOf(_wav_header(samples, rate) + samples.tobytes(), ".wav")
 
 
 def _wav_header(samples: Array, rate: int) -> bytes:
@@ -153,7 +147,7 @@ def _wav_header(samples: Array, rate: int) -> bytes:
     return struct.pack("<4sI", b"RIFF", len(head) + samples.nbytes) + head
 
 
-def _is_member(data: bytes, member: Member) -> bool:
+def is_member(data: bytes, member: Member) -> bool:
     """Whether bytes are those that the member had in its archive."""
     return len(data) == member.size and zlib.crc32(data) == member.crc32
 
@@ -164,9 +158,14 @@ def _text_file(text: str, names: Sequence[str], member: Member, sources: Sources
         with suppress(LookupError, ValueError):
             data = text.encode(name)
             for found in (data, _BOMS.get(name, b"") + data):
-                if _is_member(found, member):
+                if is_member(found, member):
                     return found
     return text.encode()
+
+
+def document_file(text: str, member: Member, sources: Sources) -> bytes:
+    """A document, as `_text_file`: JSON is in one of the encodings of Unicode (RFC 8259, 8.1)."""
+    return _text_file(text, tuple(_BOMS), member, sources)
 
 
 # Rows to parts
@@ -180,15 +179,6 @@ def parts(each: Chosen, rows: Array, sources: Sources) -> Iterator[Part]:
     return _MAKERS[each.medium](each, rows, sources)
 
 
-def wholes(each: Chosen, sources: Sources) -> Iterator[Part]:
-    """The same of all rows that are chosen, with the rows of one document or table in one file. A part is to be used before the next is
-    asked for."""
-    if each.medium in _WHOLES:
-        return _WHOLES[each.medium](each, sources)
-    made = (list(parts(each, rows, sources)) for rows in each.runs(read_columns(each)))
-    return chain.from_iterable(ahead(made))
-
-
 def _parts_of(each: Chosen, rows: Array, sources: Sources, files: Sequence[FileOf | None], what: str) -> Iterator[Part]:
     members = sources.members.of(each, rows)
     found = places(each, rows, members)
@@ -196,7 +186,7 @@ def _parts_of(each: Chosen, rows: Array, sources: Sources, files: Sequence[FileO
         if file is None:
             sources.tally.left_out[each.name, f"they have no {what}"] += 1
         else:
-            yield Part(row, member, place, file.ending, (file.data,), not place and _is_member(file.data, member))
+            yield Part(row, member, place, file.ending, (file.data,), not place and is_member(file.data, member))
 
 
 def places(each: Chosen, rows: Array, members: Sequence[Member]) -> list[str]:
@@ -250,8 +240,7 @@ def _documents(each: Chosen, rows: Array, sources: Sources) -> Iterator[Part]:
     texts = each.table["document"].rows(rows)
     members = sources.members.of(each, rows)
     files = [
-        None if text is None else FileOf(_text_file(text, tuple(_BOMS), member, sources), "")
-        for text, member in zip(texts, members, strict=True)
+        None if text is None else FileOf(document_file(text, member, sources), "") for text, member in zip(texts, members, strict=True)
     ]
     return _parts_of(each, rows, sources, files, "document")
 
@@ -278,162 +267,9 @@ _MAKERS: dict[Medium, Make] = {
 """What a row of each medium is as files."""
 
 
-_COLUMNS: dict[Medium, tuple[str, ...]] = {
-    "images": ("pixels",),
-    "videos": ("pixels", "summary", "audio_samples"),
-    "audio": ("samples",),
-    "documents": ("document",),
-    "texts": ("text",),
-    "files": ("data",),
-}
-"""The columns whose values decide how many rows are in memory; of tables all."""
-
-
 def read_columns(each: Chosen) -> list[str]:
-    """The columns of a table that files are made of."""
-    return [name for name in each.table.columns if name in _COLUMNS.get(each.medium, (name,))]
-
-
-# Rows of a member to one file
-
-
-def _whole_documents(each: Chosen, sources: Sources) -> Iterator[Part]:
-    records = chain.from_iterable(ahead(_document_records(each, sources)))
-    for (_, kind, member), group in groupby(records, key=lambda record: (record[0], record[2], record[3])):
-        yield _document_part(kind, member, group, sources)
-
-
-def _document_part(kind: str, member: Member, records: Iterator[Any], sources: Sources) -> Part:
-    """The file of the documents of a member; kind "document" has one."""
-    first, ending = next(records), _document_ending(member, kind)
-    if kind != "document":
-        return Part(first[1], member, "", ending, _DOCUMENT_FILES[kind](chain([first], records)))
-    data = _text_file(first[4], tuple(_BOMS), member, sources)
-    return Part(first[1], member, "", ending, (data,), _is_member(data, member))
-
-
-def _document_ending(member: Member, kind: str) -> str:
-    kept = PurePosixPath(unpacked_path(member.path)).suffix.lower() in _DOCUMENTS
-    return "" if kept else ".jsonl" if kind in ("line", "message") else ".json"
-
-
-def _document_records(each: Chosen, sources: Sources) -> Iterator[list[tuple[int, int, str, Member, str]]]:
-    """Number of the member, row, how documents of it are written, member, and text of each document."""
-    names = [name for name in ("item", "line", "message") if name in each.table.columns]
-    for rows in each.runs(["document"]):
-        columns = each.table.rows(rows, ["document", *names])
-        kinds = ["document"] * len(rows)
-        for name in names:
-            kinds = [kind if python_value(value) is None else name for kind, value in zip(kinds, columns[name], strict=True)]
-        records = zip(
-            each.table.member_numbers(rows).tolist(), rows.tolist(), kinds, sources.members.of(each, rows), columns["document"], strict=True
-        )
-        found = [record for record in records if record[4] is not None]
-        sources.tally.left_out[each.name, "they have no document"] += len(rows) - len(found)
-        yield found
-
-
-def _lines(records: Iterable[Any]) -> Iterator[bytes]:
-    """A document a line: line ends in JSON stand only where any space may."""
-    for record in records:
-        yield re.sub(r"[\r\n]+", " ", record[4].strip()).encode() + b"\n"
-
-
-def _items(records: Iterable[Any]) -> Iterator[bytes]:
-    for number, record in enumerate(records):
-        yield (b",\n" if number else b"[\n") + record[4].encode()
-    yield b"\n]\n"
-
-
-_DOCUMENT_FILES: dict[str, Callable[[Iterable[Any]], Iterator[bytes]]] = {
-    "line": _lines,
-    "message": _lines,
-    "item": _items,
-}
-
-
-_Slab = tuple[int, int, Member, dict[str, list[str | None]]]
-"""Of neighbouring rows of one member its number, the place of the first of them among those chosen, the member, and fields by column."""
-
-
-def _whole_tables(each: Chosen, sources: Sources) -> Iterator[Part]:
-    """The records of a member as CSV that reads as the same values: empty strings in quotes, and nothing where a value is missing."""
-    slabs = chain.from_iterable(ahead(_table_slabs(each, sources)))
-    for _, group in groupby(slabs, key=itemgetter(0)):
-        yield _table_part(each, group)
-
-
-def _table_part(each: Chosen, slabs: Iterator[_Slab]) -> Part:
-    """The file of the records of a member, with the columns that have a value in any of them."""
-    number, place, member, fields = next(slabs)
-    suffix = PurePosixPath(unpacked_path(member.path)).suffix.lower()
-    records = chain([fields], (slab[3] for slab in slabs))
-    data = _csv(_columns_of(each, number, place), records, _DELIMITERS.get(suffix, ","))
-    return Part(int(each.rows[place]), member, "", "" if suffix in _DELIMITERS else ".csv", data)
-
-
-def _columns_of(each: Chosen, number: int, place: int) -> list[str]:
-    """The columns that a member has, of those that other members of the class have brought."""
-    names = each.table.columns
-    if len(np.unique(each.table.member_numbers(each.rows[[0, -1]]))) == 1:
-        return names
-    lacking = dict.fromkeys(names)
-    for rows in Chosen(each.name, each.table, each.medium, each.rows[place:]).runs(names):
-        own = rows[each.table.member_numbers(rows) == number]
-        for name in [name for name in lacking if any(field is not None for field in _fields(each.table[name], own))]:
-            del lacking[name]
-        if not lacking or len(own) < len(rows):
-            break
-    return [name for name in names if name not in lacking]
-
-
-def _csv(names: Sequence[str], slabs: Iterable[Mapping[str, Sequence[str | None]]], delimiter: str) -> Iterator[bytes]:
-    special = re.compile(rf'["\r\n{re.escape(delimiter)}]|^[\s#]|\s$|^$')
-    yield _csv_lines([[name] for name in names], special, delimiter)
-    for fields in slabs:
-        yield _csv_lines([fields[name] for name in names], special, delimiter)
-
-
-def _csv_lines(columns: Sequence[Sequence[str | None]], special: re.Pattern[str], delimiter: str) -> bytes:
-    quoted = [
-        ["" if text is None else '"' + text.replace('"', '""') + '"' if special.search(text) else text for text in column]
-        for column in columns
-    ]
-    return "".join(delimiter.join(record) + "\n" for record in zip(*quoted, strict=True)).encode()
-
-
-def _table_slabs(each: Chosen, sources: Sources) -> Iterator[list[_Slab]]:
-    place = 0
-    for rows in each.runs(each.table.columns):
-        numbers, slabs = each.table.member_numbers(rows), []
-        for some in np.split(rows, np.flatnonzero(np.diff(numbers)) + 1):
-            fields = {name: _fields(each.table[name], some) for name in each.table.columns}
-            [number], [member] = each.table.member_numbers(some[:1]), sources.members.of(each, some[:1])
-            slabs.append((int(number), place, member, fields))
-            place += len(some)
-        yield slabs
-
-
-def _fields(column: Column, rows: Array) -> list[str | None]:
-    """Values as CSV has them, None where one is missing."""
-    values = column.rows(rows)
-    if isinstance(column, Ragged):
-        raise FormatError(f"column of layout {column.layout}: found arrays, expected values that a table can hold; make the file anew")
-    if isinstance(values, np.ndarray) and values.dtype.kind == "M" and isinstance(column, Plain | Nullable):
-        texts = [text.decode() for text in date_strings(np.ma.getdata(values), column.form).tolist()]
-        missing = (np.ma.getmaskarray(values) | np.isnat(np.ma.getdata(values))).tolist()
-        return [None if gone else text for text, gone in zip(texts, missing, strict=True)]
-    return [_field(python_value(value)) for value in values]
-
-
-def _field(value: Any) -> str | None:
-    if value is None or value != value:
-        return None
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_WHOLES: dict[Medium, Callable[[Chosen, Sources], Iterator[Part]]] = {"documents": _whole_documents, "tables": _whole_tables}
-"""Media of which a file has many rows."""
+    """The columns of a table that files are made of, whose values decide how many rows are in memory; of tables all."""
+    return [name for name in each.table.columns if each.medium == "tables" or name in VALUES[each.medium]]
 
 
 # Names

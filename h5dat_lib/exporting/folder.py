@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from h5dat_lib.exporting.destination import Destination
-from h5dat_lib.exporting.files import Part, Sources, named, wholes
+from h5dat_lib.exporting.files import Part, Sources, named
 from h5dat_lib.exporting.selection import ExportOptions, Split
+from h5dat_lib.exporting.wholes import wholes
 
 __all__ = ["write", "write_file"]
 

@@ -25,6 +25,17 @@ BATCH_BYTES = 16 << 20
 """Bytes of values that are in memory at a time; three batches are, one that is used and two that are read ahead."""
 _BATCH_ROWS = 4096
 
+_PICTURE, _TEXT = ("dense", "ragged", "encoded"), ("text",)
+VALUES: dict[Medium, dict[str, tuple[str, ...]]] = {
+    "images": {"pixels": _PICTURE},
+    "videos": {"pixels": _PICTURE, "summary": _PICTURE, "audio_samples": ("ragged",)},
+    "audio": {"samples": ("ragged",)},
+    "documents": {"document": _TEXT},
+    "texts": {"text": _TEXT},
+    "files": {"data": ("bytes",)},
+    "tables": {},
+}
+"""The columns that make files, and the layouts that they have (docs/format.md)."""
 _MEDIA: dict[str, Medium] = {handler.name: handler.medium for handler in (*HANDLERS, FILE)}
 
 
@@ -122,7 +133,11 @@ def _chosen(file: File, name: str) -> Chosen:
     table = file[name]
     medium: Medium = "tables"
     if len(table):
+        table.member_numbers([0])
         medium = _MEDIA.get(table.origin(0).converter.partition("/")[0], "tables")
+    for column, layouts in VALUES[medium].items():
+        if column in table.columns and (layout := table[column].layout) not in layouts:
+            raise FormatError(f"{file.path}, {name}, {column}: found a column of layout {layout}, expected {' or '.join(layouts)}")
     return Chosen(str(name), table, medium, np.arange(len(table)))
 
 

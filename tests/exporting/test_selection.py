@@ -54,6 +54,19 @@ def test_lineage_that_leads_nowhere_is_damage(tmp_path: Path, path: str, value: 
     assert sorted(name.name for name in tmp_path.iterdir()) == ["a.h5", "a.zip"]
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "words"),
+    [("images/pixels", "text", "pixels: found a column of layout text"), ("tables/n", "dense", "expected values that CSV can hold")],
+)
+def test_columns_that_are_no_files_are_damage(tmp_path: Path, name: str, layout: str, words: str) -> None:
+    members = {"a.png": picture(), "b.png": picture(9), "t.csv": b"n\n1\n"}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "a.h5", config())
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file[name].attrs["layout"] = layout
+    with pytest.raises(FormatError, match=words):
+        h5dat_lib.export(tmp_path / "a.h5", tmp_path / "out")
+
+
 def test_frames_go_with_their_videos_and_other_classes_do_not(tmp_path: Path) -> None:
     film = (Path(__file__).parents[1] / "data" / "audio" / "film.mp4").read_bytes()
     h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"f.mp4": film, "a.png": picture()}), tmp_path / "a.h5", config())
