@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,21 @@ def live_progress(quiet: bool) -> Iterator[Display]:
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[state]}"), TextColumn("ETA"), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(bar)
+
+
+@contextmanager
+def rows_progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """What is to be called with rows done, and all of them: a live bar on a terminal; None elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("rows  ETA"), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _members(progress: Progress) -> str:

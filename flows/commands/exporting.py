@@ -39,13 +39,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write rows as other programs read them: the original files, WebDataset, Parquet, a data set of Hugging Face, COCO."""
-    from flows.display import show_exported
+    from flows.display import rows_progress, show_exported
     from h5dat_lib.exporting import ExportOptions
     from h5dat_lib.exporting import export as write
 
     chosen = [name.strip() for name in classes.split(",")] if classes else None
     options = ExportOptions(chosen, where, _split(split), label, by, images, shard_bytes)
-    exported = write(file, dest, to, options, s3_of(config))
+    with rows_progress(quiet or as_json) as watch:
+        exported = write(file, dest, to, options, s3=s3_of(config), watch=watch)
     if as_json:
         typer.echo(json.dumps(asdict(exported), indent=2))
     elif not quiet:

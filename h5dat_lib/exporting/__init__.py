@@ -15,7 +15,7 @@ from h5dat_lib.errors import ConfigError, InputError
 from h5dat_lib.exporting import coco, folder, parquet, webdataset
 from h5dat_lib.exporting.destination import Destination, safe_path
 from h5dat_lib.exporting.files import Encoders, Sources
-from h5dat_lib.exporting.selection import ExportOptions, Members, Split, Tally, select
+from h5dat_lib.exporting.selection import ExportOptions, Members, Split, Tally, Watch, select
 from h5dat_lib.read import open_tables
 
 if TYPE_CHECKING:
@@ -68,21 +68,32 @@ class Exported:
     seconds: float
 
 
-def export(file: str | Path, dest: str | Path, to: str = "", options: ExportOptions | None = None, s3: S3Options | None = None) -> Exported:
+def export(
+    file: str | Path,
+    dest: str | Path,
+    to: str = "",
+    options: ExportOptions | None = None,
+    *,
+    s3: S3Options | None = None,
+    watch: Watch | None = None,
+) -> Exported:
     """Writes rows of a file, on a local disk or in S3, into the local folder or file ``dest`` in a form of `FORMS`: docs/export.md.
 
     Without ``to`` the ending of ``dest`` says the form, and without one it is a folder. ``dest`` must be new or an empty folder; it is
-    there once it is complete. Raises ConfigError for a form or options that cannot be, OutputError for a destination that cannot be
-    written, InputError for classes, columns and conditions that there are none of, FormatError for damage.
+    there once it is complete. ``watch`` is told how many rows are done, of how many.
+
+    Raises ConfigError for a form or options that cannot be, OutputError for a destination that cannot be written, InputError for
+    classes, columns and conditions that there are none of, or when no row can be of that form, FormatError for damage.
     """
     start = time.monotonic()
     name = to or _told(Path(dest))
     if name not in FORMS:
         raise ConfigError(f"--to: found {name!r}, expected one of {', '.join(FORMS)}")
-    asked, tally, form = options or ExportOptions(), Tally(), FORMS[name]
+    asked, tally, form = options or ExportOptions(), Tally(watch), FORMS[name]
     out = Destination(dest, single=bool(form.ending) and Path(dest).suffix.lower() == form.ending)
     with open_tables(file, s3) as opened:
         splits = [Split(safe_path(split.name) if split.name else "", split.tables) for split in select(opened, asked, tally)]
+        tally.total = sum(len(each.rows) for split in splits for each in split.tables)
         with out, Encoders() as encoders:
             form.write(splits, out, Sources(Members(opened, splits), encoders, tally), asked)
             if not out.files:

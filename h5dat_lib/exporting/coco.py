@@ -41,7 +41,6 @@ def write(splits: Sequence[Split], out: Destination, sources: Sources, options: 
 def _is_of_pictures(each: Chosen, sources: Sources) -> bool:
     sizes = [each.table[name].describe()["dtype"] for name in ("height", "width") if name in each.table.columns]
     if each.medium == "images" and sizes == ["uint32", "uint32"]:
-        sources.tally.rows += len(each.rows)
         return True
     sources.tally.left_out[each.name, "they are no pictures with a height and a width"] += len(each.rows)
     return False
@@ -77,6 +76,7 @@ class _Pictures:
             for row, height, width, name in zip(rows.tolist(), columns["height"], columns["width"], names, strict=True):
                 if row in paths:
                     yield {"file_name": paths[row], "height": int(height), "width": int(width)}, name
+            self._sources.tally.add(len(rows))
 
     def _paths(self, each: Chosen, rows: Any) -> dict[int, str]:
         """The path of the file of each row that has a picture, below ``images`` when they are written."""

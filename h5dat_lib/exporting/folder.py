@@ -16,7 +16,6 @@ def write(splits: Sequence[Split], out: Destination, sources: Sources, options: 
     """Writes the files of all rows; those of a split into a folder of its name."""
     for split in splits:
         for each in split.tables:
-            sources.tally.rows += len(each.rows)
             for part in wholes(each, sources):
                 write_file(out, part, split.name, sources)
 

@@ -56,8 +56,10 @@ def write(splits: Sequence[Split], out: Destination, sources: Sources, options: 
         )
     for split in splits:
         for each in split.tables:
-            _write_table(each, out, f"{_folder(each)}/{split.name or 'part'}", _columns(each, sources), None, options)
-            sources.tally.rows += len(each.rows)
+            columns = _columns(each, sources)
+            schema = pa.schema([(name, column.type) for name, column in columns.items()])
+            tables = _tables(each, columns, schema, sources)
+            _write_files(tables, schema, out, f"{_folder(each)}/{split.name or 'part'}", options.shard_bytes)
 
 
 def write_huggingface(splits: Sequence[Split], out: Destination, sources: Sources, options: ExportOptions) -> None:
@@ -67,8 +69,9 @@ def write_huggingface(splits: Sequence[Split], out: Destination, sources: Source
             columns = {name: _for_huggingface(each, name, column) for name, column in _columns(each, sources).items()}
             features = {name: column.feature for name, column in columns.items()}
             metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-            _write_table(each, out, f"{_folder(each)}/{_split_name(split)}", columns, metadata, options)
-            sources.tally.rows += len(each.rows)
+            schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata)
+            tables = _tables(each, columns, schema, sources)
+            _write_files(tables, schema, out, f"{_folder(each)}/{_split_name(split)}", options.shard_bytes)
     with out.create(_CARD) as made:
         made.stream.write(_card(splits).encode())
 
@@ -97,11 +100,9 @@ def _card(splits: Sequence[Split]) -> str:
 # Files
 
 
-def _write_table(
-    each: Chosen, out: Destination, name: str, columns: dict[str, _Column], metadata: dict[str, str] | None, options: ExportOptions
-) -> None:
-    schema = pa.schema([(label, column.type) for label, column in columns.items()], metadata)
-    groups = _groups(ahead(_tables(each, columns, schema)))
+def _write_files(tables: Iterator[pa.Table], schema: pa.Schema, out: Destination, name: str, most: int) -> None:
+    """Files of about so many bytes, ``NAME-00000.parquet`` and so on, or the one file of the destination."""
+    groups = _groups(ahead(tables))
     group, number = next(groups, None), 0
     while group is not None:
         path = out.path.name if out.single else f"{name}-{number:05d}.parquet"
@@ -109,14 +110,15 @@ def _write_table(
             while group is not None:
                 writer.write_table(group, row_group_size=len(group))
                 group = next(groups, None)
-                if not out.single and made.stream.tell() >= options.shard_bytes:
+                if not out.single and made.stream.tell() >= most:
                     break
         number += 1
 
 
-def _tables(each: Chosen, columns: dict[str, _Column], schema: pa.Schema) -> Iterator[pa.Table]:
+def _tables(each: Chosen, columns: dict[str, _Column], schema: pa.Schema, sources: Sources) -> Iterator[pa.Table]:
     for rows in each.runs(each.table.columns):
         yield pa.table([column.values(rows) for column in columns.values()], schema)
+        sources.tally.add(len(rows))
 
 
 def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

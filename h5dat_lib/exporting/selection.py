@@ -24,6 +24,8 @@ _STEP = 4096
 BATCH_BYTES = 16 << 20
 """Bytes of values that are in memory at a time; three batches are, one that is used and two that are read ahead."""
 _BATCH_ROWS = 4096
+_VALUE_BYTES = 64
+"""What a value takes in memory beside its own bytes, as a Python object."""
 
 _PICTURE, _TEXT = ("dense", "ragged", "encoded"), ("text",)
 VALUES: dict[Medium, dict[str, tuple[str, ...]]] = {
@@ -59,15 +61,27 @@ class ExportOptions:
     shard_bytes: int = 500_000_000
 
 
+Watch = Callable[[int, int], None]
+"""Is told how many rows have been read, of how many that were asked for, in whatever thread reads them."""
+
+
 @dataclass
 class Tally:
     """What has been done so far: rows, files that are their members byte for byte, files that got another name, and what was left out."""
 
+    watch: Watch | None = None
+    total: int = 0
     rows: int = 0
     identical: int = 0
     renamed: int = 0
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many rows, by their class and the reason."""
+
+    def add(self, rows: int) -> None:
+        """So many rows more have been read to be written."""
+        self.rows += rows
+        if self.watch is not None:
+            self.watch(self.rows, self.total)
 
 
 @dataclass(frozen=True)
@@ -85,8 +99,8 @@ class Chosen:
         return self.medium == "videos" and "pixels" in self.table.columns
 
     def sizes(self, rows: Array, columns: Sequence[str]) -> Array:
-        """Bytes (n,) float64 of each row's values of these columns."""
-        found = np.zeros(len(rows))
+        """Bytes (n,) float64 that each row's values of these columns take in memory, about."""
+        found = np.full(len(rows), float(_VALUE_BYTES * len(columns)))
         for name in columns:
             found += self.table[name].sizes(rows)
         return found

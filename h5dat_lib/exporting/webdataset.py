@@ -35,6 +35,8 @@ _ENDINGS: dict[Medium, str] = {"documents": ".json", "texts": ".txt"}
 _LABELS = "labels.json"
 _SLAB = 4096
 """Rows of which the keys are in memory as strings."""
+_ROW_BYTES = 4096
+"""What a row is counted as beside its bytes, so that there are not too many small ones in a batch."""
 
 _Samples = dict[str, dict[str, bytes]]
 """By key, and by ending without its first dot, the bytes of a file."""
@@ -69,7 +71,6 @@ def _is_sample(each: Chosen, sources: Sources) -> bool:
     if each.medium == "tables":
         sources.tally.left_out[each.name, "a record of a table is no sample; its columns can be labels of what is"] += len(each.rows)
         return False
-    sources.tally.rows += len(each.rows)
     return True
 
 
@@ -91,7 +92,7 @@ class _Table:
         for first in range(0, len(self.each.rows), _SLAB):
             rows = self.each.rows[first : first + _SLAB]
             keys = [hash(key) for key in self._keys(rows)]
-            sizes = self.each.sizes(rows, read_columns(self.each))
+            sizes = self.each.sizes(rows, read_columns(self.each)) + _ROW_BYTES
             yield np.stack([self.each.table.member_numbers(rows), np.array(keys, "i8"), sizes.astype("i8")])
 
     def _keys(self, rows: Array) -> list[str]:
@@ -116,6 +117,7 @@ class _Table:
             for key, code in zip(keys, self.each.table[self.label].codes[rows].tolist(), strict=True):
                 if code >= 0:
                     self._add(samples[key], "cls", str(code).encode())
+        self._sources.tally.add(len(rows))
 
     def _add(self, files: dict[str, bytes], ending: str, data: bytes) -> None:
         """A file by its ending; by its class before that, and by a number, where the sample has such a file."""

@@ -33,8 +33,13 @@ def wholes(each: Chosen, sources: Sources) -> Iterator[Part]:
     for."""
     if each.medium in _WHOLES:
         return _WHOLES[each.medium](each, sources)
-    made = (list(parts(each, rows, sources)) for rows in each.runs(read_columns(each)))
-    return chain.from_iterable(ahead(made))
+    return chain.from_iterable(ahead(_made(each, sources)))
+
+
+def _made(each: Chosen, sources: Sources) -> Iterator[list[Part]]:
+    for rows in each.runs(read_columns(each)):
+        yield list(parts(each, rows, sources))
+        sources.tally.add(len(rows))
 
 
 # Documents
@@ -76,6 +81,7 @@ def _document_records(each: Chosen, sources: Sources) -> Iterator[list[tuple[int
         found = [record for record in records if record[4] is not None]
         sources.tally.left_out[each.name, "they have no document"] += len(rows) - len(found)
         yield found
+        sources.tally.add(len(rows))
 
 
 def _lines(records: Iterable[Any]) -> Iterator[bytes]:
@@ -160,6 +166,7 @@ def _table_slabs(each: Chosen, sources: Sources) -> Iterator[list[_Slab]]:
             slabs.append((int(number), place, member, fields))
             place += len(some)
         yield slabs
+        sources.tally.add(len(rows))
 
 
 def _fields(column: Column, rows: Array) -> list[str | None]:

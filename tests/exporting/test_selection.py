@@ -10,7 +10,7 @@ import pytest
 
 import h5dat_lib
 from h5dat_lib.errors import FormatError
-from h5dat_lib.exporting import ExportOptions, selection
+from h5dat_lib.exporting import FORMS, ExportOptions, selection
 from h5dat_lib.exporting.destination import numbered, safe_path
 from h5dat_lib.exporting.selection import Chosen
 from tests.conftest import Bucket, config, make_zip, picture
@@ -73,6 +73,15 @@ def test_frames_go_with_their_videos_and_other_classes_do_not(tmp_path: Path) ->
     found = h5dat_lib.export(tmp_path / "a.h5", tmp_path / "out", options=ExportOptions(["videos"]))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"f.mp4"}
     assert [(left.name, left.rows) for left in found.left_out] == [("videos", 1)]
+
+
+@pytest.mark.parametrize("to", FORMS)
+def test_whoever_watches_is_told_how_many_rows_are_done(tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "BATCH_BYTES", 300)
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {f"{n}.png": picture(seed=n) for n in range(6)}), tmp_path / "a.h5", config())
+    told: list[tuple[int, int]] = []
+    found = h5dat_lib.export(tmp_path / "a.h5", tmp_path / "out", to, watch=lambda done, total: told.append((done, total)))
+    assert told[-1] == (6, 6) and found.rows == 6 and told == sorted(told)
 
 
 @pytest.mark.parametrize(
