@@ -167,7 +167,7 @@ class Destination:
         for number in count(self._taken.get(path, 0) + 1):
             found = "/".join(filter(None, (folder, numbered(name, number))))
             try:
-                descriptor = os.open(self.folder / found, _CREATE, 0o666)
+                descriptor = os.open(f"{self.folder}/{found}", _CREATE, 0o666)
             except (FileExistsError, IsADirectoryError):
                 self._taken[path] = number
                 continue

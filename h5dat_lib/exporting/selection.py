@@ -222,6 +222,7 @@ class Members:
     def __init__(self, file: File, splits: Sequence[Split]) -> None:
         self._file = file
         self._table = file[MEMBERS]
+        self._known: dict[int, Member] = {}
         self._archives = _archives(file)
         self._folders = _folders(file, self._archives)
         numbers = [np.unique(each.table.member_numbers(each.rows)) for split in splits for each in split.tables]
@@ -249,13 +250,18 @@ class Members:
         return names, archives
 
     def of(self, each: Chosen, rows: Array) -> list[Member]:
-        """The member of each row."""
-        numbers, which = np.unique(each.table.member_numbers(rows), return_inverse=True)
+        """The member of each row. Those of the last rows that were asked for are kept: files and names are made of the same."""
+        numbers = each.table.member_numbers(rows).tolist()
+        known = self._known
+        if not known.keys() >= set(numbers):
+            self._known = known = self._read(np.unique(numbers))
+        return [known[number] for number in numbers]
+
+    def _read(self, numbers: Array) -> dict[int, Member]:
         names = [name for name in ("path", "key", "size", "crc32", "archive", "rows") if name in self._table.columns]
         columns = self._table.rows(numbers, names)
-        records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        found = [self._member(int(number), record) for number, record in zip(numbers, records, strict=True)]
-        return [found[at] for at in which.tolist()]
+        records = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        return {number: self._member(number, record) for number, record in zip(numbers.tolist(), records, strict=True)}
 
     def _member(self, number: int, record: dict[str, Any]) -> Member:
         folder = f"{self._folders[self._archive(int(record['archive']))]}/" if self._by_archive else ""

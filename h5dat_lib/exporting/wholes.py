@@ -63,7 +63,7 @@ def _document_part(records: Iterator[Any], sources: Sources) -> Part:
 
 
 def _document_ending(member: Member, kind: str) -> str:
-    kept = PurePosixPath(unpacked_path(member.path)).suffix.lower() in _DOCUMENTS
+    kept = unpacked_path(member.path).lower().endswith(_DOCUMENTS)
     return "" if kept else ".jsonl" if kind in ("line", "message") else ".json"
 
 
