@@ -154,8 +154,8 @@ class Destination:
 
     @contextmanager
     def create(self, path: str) -> Iterator[Created]:
-        """A new file of this path, as `safe_path` gives one, or of one like it where another is there."""
-        made = self._opened(path)
+        """A new file of this path, as `safe_path` has it, or of one like it where another is there."""
+        made = self._opened(safe_path(path))
         with made.stream:
             yield made
             self.bytes += made.stream.tell()

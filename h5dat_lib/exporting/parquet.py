@@ -77,7 +77,7 @@ def write_huggingface(splits: Sequence[Split], out: Destination, sources: Source
 
 
 def _folder(each: Chosen) -> str:
-    return each.name.replace("/", "-")
+    return re.sub(r"[^\w-]", "-", each.name)
 
 
 def _split_name(split: Split) -> str:

@@ -84,7 +84,7 @@ class _Table:
         self.labels: list[str] = column.categories if isinstance(column, Categorical) else []
         self._sources = replace(sources, utf8=True)
         self._by_name = options.by == "name"
-        self._prefix = re.sub(r"[./]", "-", each.name)
+        self._prefix = re.sub(r"[^\w-]", "-", each.name)
         self._columns = f"{self._prefix}.json" if has_documents else "json"
 
     def facts(self) -> Iterator[Array]:

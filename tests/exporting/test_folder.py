@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import av
+import h5py
 import imagecodecs
 import numpy as np
 import pytest
@@ -216,6 +217,21 @@ def test_no_name_leads_out_of_the_folder_or_over_another_file(tmp_path: Path, re
     assert not [
         part for name in written for part in name.split("/") if part in ("..", "aux.png") or part[-1] in " ." or len(part.encode()) > 255
     ]
+
+
+@pytest.mark.parametrize("to", ["folder", "webdataset", "parquet", "huggingface", "coco"])
+def test_no_name_of_a_class_or_a_split_leads_out(tmp_path: Path, to: str) -> None:
+    rule = {"name": "images", "medium": "images", "extensions": ["png"], "labels": [{"name": "fold", "folder": 1}]}
+    members = {"one/a.png": picture(), "..x/b.png": picture()}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "a.h5", config(schema={"classes": [rule]}))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.move("images", "..")
+        categories = file[".."]["fold/categories"]
+        categories[...] = [text.replace(b"..x", b"..") for text in categories[...]]
+    h5dat_lib.export(tmp_path / "a.h5", tmp_path / "jail" / "out", to, ExportOptions(split="fold", images=True))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "a.h5", "jail"}
+    assert [path.name for path in (tmp_path / "jail").iterdir()] == ["out"]
+    assert len(files(tmp_path / "jail" / "out")) >= 2
 
 
 def test_the_names_of_a_member_are_kept_where_they_can_be(tmp_path: Path, rename: Rename) -> None:
