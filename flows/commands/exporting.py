@@ -12,13 +12,13 @@ import typer
 from flows.options import AsJson, ConfigFile, OutputName, Quiet, s3_of
 from h5dat_lib.errors import ConfigError
 
-FORM_HELP = "folder, webdataset, parquet, huggingface or coco; by default what DEST ends in tells it (.tar, .parquet, .json), or a folder."
+_FORM_HELP = "folder, webdataset, parquet, huggingface or coco; by default what DEST ends in tells it (.tar, .parquet, .json), or a folder."
 
 
 def export(
     file: OutputName,
     dest: Annotated[str, typer.Argument(metavar="DEST", help="A new or empty folder; or a file that ends in .tar, .parquet or .json.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help=FORM_HELP)] = "",
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help=_FORM_HELP)] = "",
     classes: Annotated[str, typer.Option("--classes", metavar="NAMES", help="Only these classes: images,styles.")] = "",
     where: Annotated[str, typer.Option("--where", metavar="SQL", help="Only rows that meet it: \"label = 'Shirts' and height > 9\".")] = "",
     split: Annotated[
