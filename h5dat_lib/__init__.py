@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from h5dat_lib.config import Config
     from h5dat_lib.difference import diff
     from h5dat_lib.errors import H5datError
+    from h5dat_lib.exporting import ExportOptions, export
     from h5dat_lib.merging import merge
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
@@ -24,13 +25,32 @@ if TYPE_CHECKING:
     from h5dat_lib.verification import verify
 
 __all__ = [
-    "Config", "File", "H5datError", "Origin", "Packing", "Progress", "Reject", "Report", "Start", "Table",
-    "diff", "ingest", "merge", "open", "repack", "retry", "verify",
-]  # fmt: skip
+    "Config",
+    "ExportOptions",
+    "File",
+    "H5datError",
+    "Origin",
+    "Packing",
+    "Progress",
+    "Reject",
+    "Report",
+    "Start",
+    "Table",
+    "diff",
+    "export",
+    "ingest",
+    "merge",
+    "open",
+    "repack",
+    "retry",
+    "verify",
+]
 
 _HOMES = {
     "Config": "config",
     "H5datError": "errors",
+    "ExportOptions": "exporting",
+    "export": "exporting",
     "Progress": "pipeline",
     "Report": "pipeline",
     "Start": "pipeline",

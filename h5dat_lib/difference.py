@@ -28,7 +28,7 @@ from h5dat_lib.history import KnownArchive, first_rows, history_of
 from h5dat_lib.lineage import ARCHIVES, MEMBERS, REJECTS
 from h5dat_lib.read import File, open_tables
 from h5dat_lib.read_columns import Categorical, Column, Encoded
-from h5dat_lib.slabs import ENCODED, SLAB_BYTES, attributes_of, table_of_references
+from h5dat_lib.slabs import ENCODED, SLAB_BYTES, attributes_of, numbers_of, table_of_references
 
 if TYPE_CHECKING:
     from h5dat_lib.config import S3Options
@@ -120,7 +120,7 @@ class _Index:
 
     @classmethod
     def of(cls, file: File, table: str) -> _Index:
-        numbers, rows = Rows(file.hdf5[table].get("_member"), file.handle), len(file[table])
+        numbers, rows = numbers_of(file, table, "_member"), len(file[table])
         edges, before = [np.empty(0, "i8")], -1
         for at in range(0, len(numbers), _STEP):
             part = numbers[at : at + _STEP].astype("i8")
@@ -128,8 +128,9 @@ class _Index:
             before = int(part[-1])
         first = np.concatenate(edges)
         members = numbers.take(first).astype("i8")
-        if (np.diff(members) <= 0).any():
-            raise fault(numbers.dataset, "members out of order", "numbers that never decrease")
+        known = len(file[MEMBERS]) if MEMBERS in file else 0
+        if (np.diff(members) <= 0).any() or np.max(members, initial=-1) >= known or len(numbers) != rows:
+            raise fault(numbers.dataset, "members that are not there or out of order", f"one of {known} for each row, never decreasing")
         return cls(members, first, np.diff(first, append=rows))
 
 
@@ -253,7 +254,7 @@ class _Comparison:
                 self._note_values("pairs", name, rows_a, parts, unlike)
 
     def _note_values(self, kind: str, name: str, rows: Array, parts: Array, differing: dict[int, list[str]]) -> None:
-        members = Rows(self._files[0].hdf5[name]["_member"], self._files[0].handle)
+        members = numbers_of(self._files[0], name, "_member")
         self._found.add(
             kind,
             len(differing),
@@ -474,7 +475,7 @@ def _pairs(file: File, name: str, rows: Array) -> list[list[tuple[Any, ...]]]:
     if f"{name}/_pairs" not in file:
         return [[] for _ in rows]
     table, keys = file[f"{name}/_pairs"], file[f"{name}/_keys"]["key"]
-    owners = Rows(file.hdf5[f"{name}/_pairs"]["row"], file.handle)
+    owners = numbers_of(file, f"{name}/_pairs", "row")
     found: list[list[tuple[Any, ...]]] = []
     for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
         first, last = bisect_left(owners, run[0]), bisect_left(owners, run[-1] + 1)

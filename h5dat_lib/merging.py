@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5dat_lib.chunked import Rows, fault
+from h5dat_lib.chunked import fault
 from h5dat_lib.columns import Array
 from h5dat_lib.commit import Output
 from h5dat_lib.config import Config, parse
@@ -26,7 +26,7 @@ from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS
 from h5dat_lib.lock import OutputLock
 from h5dat_lib.read import File, open_tables
 from h5dat_lib.rewriting import append, in_place_of, local_output
-from h5dat_lib.slabs import ENCODED, Ranges, Slabs, Spool, Target, attributes_of, tables
+from h5dat_lib.slabs import ENCODED, Ranges, Slabs, Spool, Target, attributes_of, numbers_of, tables
 from h5dat_lib.storage import is_remote
 
 if TYPE_CHECKING:
@@ -236,15 +236,15 @@ def _ranges(file: File, names: Iterable[str], kept: Array) -> dict[str, Ranges]:
         whole[name] = _true_ranges(_of_archives(file, name, kept))
     for name in whole:
         if name.endswith("/_pairs"):
-            whole[name] = _below(file, f"{name}/row", whole[name.removesuffix("/_pairs")])
+            whole[name] = _below(file, name, "row", whole[name.removesuffix("/_pairs")])
         elif not name.startswith(f"{LINEAGE}/") and not name.endswith("/_keys"):  # of keys those that no pair needs do no harm
-            whole[name] = _below(file, f"{name}/_member", whole[MEMBERS])
+            whole[name] = _below(file, name, "_member", whole[MEMBERS])
     return whole
 
 
 def _of_archives(file: File, name: str, kept: Array) -> Iterator[Array]:
     """Whether the rows of a table of lineage are of archives that come in, some at a time."""
-    archives = Rows(file.hdf5[name]["archive"], file.handle)
+    archives = numbers_of(file, name, "archive")
     for first in range(0, len(archives), _STEP):
         numbers = archives[first : first + _STEP]
         if np.max(numbers, initial=0) >= len(kept):
@@ -265,9 +265,9 @@ def _true_ranges(masks: Iterable[Array]) -> Ranges:
     return ranges
 
 
-def _below(file: File, column: str, ranges: Ranges) -> Ranges:
+def _below(file: File, name: str, link: str, ranges: Ranges) -> Ranges:
     """The rows whose numbers in a column, which never decrease, are in some ranges."""
-    numbers = Rows(file.hdf5.get(column), file.handle)
+    numbers = numbers_of(file, name, link)
     found = [(bisect_left(numbers, first), bisect_left(numbers, last)) for first, last in ranges]
     return [(first, last) for first, last in found if first < last]
 

@@ -122,6 +122,13 @@ def _refuse_others(file: File, names: Sequence[str]) -> None:
             )
 
 
+def numbers_of(file: File, table: str, link: str) -> Rows:
+    """The rows of a column of numbers that every such table has. Raises FormatError when it is not there."""
+    if link not in file.hdf5[table]:
+        raise fault(file.hdf5[table], f"no column {link!r}", "one")
+    return Rows(file.hdf5[table][link], file.handle)
+
+
 def table_of_references(file: File, table: str, link: str) -> str | None:
     """The table whose rows the numbers of a column are; None where they are just numbers."""
     if link == "_member":

@@ -67,6 +67,7 @@ LAYERS = (
     "sync",
     "column_writers",
     "writer",
+    "exporting",
     "commit",
     "slabs",
     "difference",
