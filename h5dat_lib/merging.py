@@ -17,10 +17,10 @@ import numpy as np
 from h5dat_lib.chunked import fault
 from h5dat_lib.columns import Array
 from h5dat_lib.commit import Output
-from h5dat_lib.config import Config, parse
+from h5dat_lib.config import Config
 from h5dat_lib.errors import InputError, OutputError
 from h5dat_lib.format import attribute
-from h5dat_lib.history import History, KnownArchive, first_rows, history_of
+from h5dat_lib.history import History, KnownArchive, first_rows, history_of, keys_of, recorded_config
 from h5dat_lib.layout import Forms, PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS
 from h5dat_lib.lock import OutputLock
@@ -168,7 +168,7 @@ def _common_configuration(files: Sequence[File], histories: Sequence[History], n
     for file, found in zip(files, histories, strict=True):
         if not found.configuration:
             continue
-        config = parse(json.loads(found.configuration), f"{file.path}: configuration of its last run")
+        config = recorded_config(file.path, found.configuration)
         if not before.configuration:
             before, first = found, config
             continue
@@ -283,8 +283,9 @@ def _united_attributes(name: str, files: Sequence[File]) -> dict[str, Any]:
                     f"{found[0].get(key)!r}; `h5dat repack --storage decoded` both first"
                 )
     united = {key: value for attributes in reversed(found) for key, value in attributes.items()}
-    if keys := [json.loads(attributes["keys"]) for attributes in reversed(found) if "keys" in attributes]:
-        united["keys"] = json.dumps({key: how for each in keys for key, how in each.items()})
+    keys = [keys_of(attributes.get("keys"), file, name) for file, attributes in zip(files, found, strict=True)]
+    if any(keys):
+        united["keys"] = json.dumps({key: how for each in reversed(keys) for key, how in each.items()})
     return united
 
 
@@ -297,9 +298,11 @@ def _common_layout(layouts: Sequence[PixelLayout]) -> PixelLayout:
 
 def _refuse_other_storage(name: str, files: Sequence[File]) -> None:
     """Files and pixels cannot be in one column."""
-    encoded = {attribute(file.hdf5[name]["pixels"], "layout") == "encoded" for file in files if "pixels" in file.hdf5[name]}
+    encoded = {str(attribute(file.hdf5[name]["pixels"], "layout")) == "encoded" for file in files if "pixels" in file.hdf5[name]}
     if len(encoded) > 1:
-        kept = next(file for file in files if attribute(file.hdf5[name].get("pixels"), "layout") == "encoded")
+        kept = next(
+            file for file in files if "pixels" in file.hdf5[name] and str(attribute(file.hdf5[name]["pixels"], "layout")) == "encoded"
+        )
         raise OutputError(
             f"{kept.path}, {name}: pictures are encoded here and decoded elsewhere; `h5dat repack {kept.path} --storage decoded` first"
         )

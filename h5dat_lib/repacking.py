@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +14,10 @@ import numpy as np
 
 from h5dat_lib.chunked import Rows
 from h5dat_lib.columns import CHUNK_BYTES, TEXT_CHUNK_BYTES, Array
-from h5dat_lib.config import Compression, Config, ImageOptions, Layout, MediumOptions, checked, parse
+from h5dat_lib.config import Compression, Config, ImageOptions, Layout, MediumOptions, checked
 from h5dat_lib.errors import ConfigError, OutputError
 from h5dat_lib.format import attribute
-from h5dat_lib.history import history_of
+from h5dat_lib.history import history_of, recorded_config
 from h5dat_lib.layout import Forms, PixelLayout, dense_layout, pixel_layout
 from h5dat_lib.lineage import ARCHIVES, RUNS
 from h5dat_lib.lock import OutputLock
@@ -120,7 +119,7 @@ class _Repacking:
         self._file, self._packing = file, packing
         self._tables = tables(file)
         found = history_of(file)
-        last = _parsed(file, found.configuration) if found.configuration else Config()
+        last = recorded_config(file.path, found.configuration) if found.configuration else Config()
         self.config = Config(compression=_changed(last, packing).compression)
         if packing.level is not None:
             self.config = Config(compression=self.config.compression.model_copy(update={"level": packing.level}))
@@ -191,15 +190,11 @@ class _Repacking:
         for first in range(0, len(table), _STEP):
             rows = slice(first, first + _STEP)
             for text, digest in dict.fromkeys(zip(table["configuration"][rows], table["config_digest"][rows], strict=True)):
-                config = _parsed(self._file, text)
+                config = recorded_config(self._file.path, text)
                 changed = _changed(config, self._packing)
                 if changed != config:
                     self._configurations[text] = changed.model_dump_json(by_alias=True)
                     self._digests[digest] = changed.digest()
-
-
-def _parsed(file: File, configuration: str) -> Config:
-    return parse(json.loads(configuration), f"{file.path}: configuration of a run")
 
 
 def _changed(config: Config, packing: Packing) -> Config:

@@ -118,7 +118,7 @@ def test_a_merged_file_goes_on_as_any_other(home: Path, tmp_path: Path) -> None:
 
 
 def test_an_archive_that_one_has_only_in_part_comes_from_the_one_that_has_all(tmp_path: Path) -> None:
-    archive = make_zip(tmp_path / "a.zip", members(1))
+    archive = make_zip(tmp_path / "a.zip", {"a.txt": b"a"})
     whole = made(tmp_path, "whole.h5", archive)
     part = tmp_path / "part.h5"
     shutil.copyfile(whole, part)
@@ -129,7 +129,7 @@ def test_an_archive_that_one_has_only_in_part_comes_from_the_one_that_has_all(tm
 
 
 def test_a_copy_of_an_archive_under_another_name_is_the_same_archive(tmp_path: Path) -> None:
-    first = make_zip(tmp_path / "a.zip", members(1))
+    first = make_zip(tmp_path / "a.zip", {"a.txt": b"a"})
     copy = shutil.copyfile(first, tmp_path / "copy.zip")
     os.utime(copy, (1, 1))
     merged = h5dat_lib.merge([made(tmp_path, "1.h5", first), made(tmp_path, "2.h5", copy)], tmp_path / "out.h5")
@@ -139,15 +139,15 @@ def test_a_copy_of_an_archive_under_another_name_is_the_same_archive(tmp_path: P
 
 def test_what_a_retry_brought_in_comes_with_its_archive(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", {"s.png": picture(4, 4), "l.png": picture(30, 30, 1), "t.txt": b"text"})
-    other = made(tmp_path, "b.h5", make_zip(tmp_path / "b.zip", members(2)))
+    other = made(tmp_path, "b.h5", make_zip(tmp_path / "b.zip", {"b.png": picture(4, 5), "bad.png": b"\x89PNG\r\n\x1a\nbad"}))
     limited = made(tmp_path, "limited.h5", archive, limits={"pixels": 100})
     tried = shutil.copyfile(limited, tmp_path / "tried.h5")
     h5dat_lib.retry(tried, config())
     merged = h5dat_lib.merge([other, limited, tried], tmp_path / "out.h5")
     assert merged.duplicates == (str(archive),)
     with h5dat_lib.open(tmp_path / "out.h5") as file:
-        assert [reject.member for reject in file.rejects()] == ["bad2.png"]
-        assert [file["images"].origin(row).member for row in range(3, 5)] == ["s.png", "l.png"]
+        assert [reject.member for reject in file.rejects()] == ["bad.png"]
+        assert [file["images"].origin(row).member for row in range(1, 3)] == ["s.png", "l.png"]
         [first, second] = [row for row, archive in enumerate(file.archives()) if archive["uri"].endswith("a.zip")]
         assert file.archives()[second]["retry_of"] == first
     assert h5dat_lib.verify(tmp_path / "out.h5").mismatches == []
@@ -158,8 +158,8 @@ def test_videos_keep_their_frames(tmp_path: Path) -> None:
     archives = [make_zip(tmp_path / f"{film.stem}.zip", {film.name: film.read_bytes()}) for film in films]
     one, two = made(tmp_path, "1.h5", *archives), made(tmp_path, "2.h5", archives[1], make_zip(tmp_path / "c.zip", {"c.txt": b"c"}))
     h5dat_lib.merge([two, one], tmp_path / "out.h5")
-    both = made(tmp_path, "both.h5", archives[1], tmp_path / "c.zip", archives[0])
-    assert h5dat_lib.diff(tmp_path / "out.h5", both).same
+    h5dat_lib.ingest([archives[1], tmp_path / "c.zip", archives[0]], tmp_path / "both.h5", config())
+    assert h5dat_lib.diff(tmp_path / "out.h5", tmp_path / "both.h5").same
     with h5py.File(tmp_path / "out.h5") as file:
         for video, (first, count) in enumerate(zip(file["videos/first"][:], file["videos/count"][:], strict=True)):
             assert file["videos/frames/video"][first : first + count].tolist() == [video] * int(count)
@@ -226,6 +226,17 @@ def _foreign(path: Path) -> None:
         file["notes"] = np.arange(3)
 
 
+def _unreadable(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        column = file["lineage/runs/configuration"]
+        column["values"][column["offset"][1]] = ord("x")
+
+
+def _of_no_archive(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["lineage/batches/archive"][0] = 1 << 63
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
@@ -234,6 +245,8 @@ def _foreign(path: Path) -> None:
         (lambda path: path.write_bytes(b"no HDF5"), "cannot be opened as HDF5"),
         (lambda path: path.unlink(), "no such file"),
         (_foreign, "found the dataset .*notes"),
+        (_unreadable, "a run without a configuration"),
+        (_of_no_archive, "batches of archives"),
     ],
 )
 def test_an_input_that_cannot_be_used_is_named_and_nothing_is_written(
