@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise, product
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -24,7 +25,7 @@ from h5dat_lib.audit import filters
 from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import Array, link_name
 from h5dat_lib.format import attribute
-from h5dat_lib.history import KnownArchive, first_rows, history_of
+from h5dat_lib.history import KnownArchive, first_rows, history_of, keys_of
 from h5dat_lib.lineage import ARCHIVES, MEMBERS, REJECTS
 from h5dat_lib.read import File, open_tables
 from h5dat_lib.read_columns import Categorical, Column, Encoded
@@ -38,6 +39,8 @@ LIMIT = 50
 _STEP = 1 << 14
 _ROWS = 4096
 _PAIR_BYTES = 200
+_SHOWN = 80
+"""Characters of an attribute that are said."""
 _DECODED = 16
 """How much larger a picture is than its file, about."""
 
@@ -175,7 +178,7 @@ class _Comparison:
         for key in sorted(a.keys() | b.keys()):
             if not np.array_equal(a.get(key, ""), b.get(key, "")):
                 where = "both" if key in a and key in b else "a" if key in a else "b"
-                detail = f"{key}: {a.get(key)!r} and {b.get(key)!r}"
+                detail = f"{key}: {shorten(repr(a.get(key)), _SHOWN)} and {shorten(repr(b.get(key)), _SHOWN)}"
                 self._found.one(Difference("attribute", where, table, column, detail=detail))
 
     # Rows of classes
@@ -185,7 +188,7 @@ class _Comparison:
         self._only("column", a.columns, b.columns, lambda column, where: Difference("column", where, name, column))
         columns = [column for column in a.columns if column in b.columns]
         layouts = [{column: table[column].layout for column in columns} for table in (a, b)]
-        told = [attributes_of(file, name) for file in self._files]
+        told = [_told(file, name) for file in self._files]
         if [layout.get("pixels") == "encoded" for layout in layouts] != [True, True]:  # it is told of files only
             told = [{key: value for key, value in each.items() if key not in ENCODED} for each in told]
         self._compare_attributes(name, told)
@@ -532,6 +535,13 @@ def _described(file: File, name: str, column: str) -> dict[str, str]:
 def _filter_names(dataset: h5py.Dataset) -> str:
     names = {h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_DEFLATE: "deflate"}
     return "+".join(names.get(number, str(number)) for number in filters(dataset.id.get_create_plist())) or "none"
+
+
+def _told(file: File, name: str) -> dict[str, Any]:
+    """The attributes of a table; the keys of documents in alphabetic order, as theirs means nothing."""
+    told = attributes_of(file, name)
+    keys = keys_of(told.get("keys"), file, name)
+    return told | {"keys": json.dumps(keys, sort_keys=True)} if keys else told
 
 
 def _form(item: Any) -> str:

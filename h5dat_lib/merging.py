@@ -285,7 +285,8 @@ def _united_attributes(name: str, files: Sequence[File]) -> dict[str, Any]:
     united = {key: value for attributes in reversed(found) for key, value in attributes.items()}
     keys = [keys_of(attributes.get("keys"), file, name) for file, attributes in zip(files, found, strict=True)]
     if any(keys):
-        united["keys"] = json.dumps({key: how for each in reversed(keys) for key, how in each.items()})
+        names = dict.fromkeys(key for each in keys for key in each)
+        united["keys"] = json.dumps({key: next(each[key] for each in keys if key in each) for key in names})
     return united
 
 

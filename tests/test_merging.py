@@ -196,6 +196,17 @@ def test_classes_and_columns_that_one_lacks_are_united(tmp_path: Path) -> None:
     assert h5dat_lib.diff(tmp_path / "out.h5", made(tmp_path, "both.h5", tmp_path / "a.zip", tmp_path / "b.zip")).same
 
 
+def test_the_keys_of_documents_that_are_columns_are_those_of_all(tmp_path: Path) -> None:
+    a = made(tmp_path, "a.h5", make_zip(tmp_path / "a.zip", {"a.json": b'{"a": 1, "x": 2}'}))
+    b = made(tmp_path, "b.h5", make_zip(tmp_path / "b.zip", {"b.json": b'{"y": 3, "a": 4}'}))
+    h5dat_lib.merge([a, b], tmp_path / "out.h5")
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        table = file["documents"]
+        assert json.loads(file.attrs("documents")["keys"]) == {"a": "auto", "x": "auto", "y": "auto"}
+        assert [[table[row][name] for name in ("a", "x", "y")] for row in range(2)] == [[1, 2, None], [4, None, 3]]
+        assert table.pairs(1) == [("y", "3", "integer"), ("a", "4", "integer")]
+
+
 def test_categories_are_united(tmp_path: Path) -> None:
     schema = {"classes": [{"name": "p", "medium": "images", "types": ["png"], "labels": [{"name": "kind", "folder": 1}]}]}
     archives = [
