@@ -17,10 +17,26 @@ if TYPE_CHECKING:
     from h5dat_lib.errors import H5datError
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
+    from h5dat_lib.reporting import report
     from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
 
-__all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Start", "Table", "ingest", "open", "retry", "verify"]
+__all__ = [
+    "Config",
+    "File",
+    "H5datError",
+    "Origin",
+    "Progress",
+    "Reject",
+    "Report",
+    "Start",
+    "Table",
+    "ingest",
+    "open",
+    "report",
+    "retry",
+    "verify",
+]
 
 _HOMES = {
     "Config": "config",
@@ -34,6 +50,7 @@ _HOMES = {
     "Reject": "read",
     "Table": "read",
     "open": "read",
+    "report": "reporting",
     "retry": "retrying",
     "verify": "verification",
 }

@@ -100,6 +100,15 @@ def test_stats_prints_bytes_brightness_and_shapes(h5dat: Run, output: Path) -> N
     assert "images.pixels: mean" in h5dat("stats", output).out
 
 
+def test_stats_writes_a_page(h5dat: Run, output: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    ran = h5dat("stats", output, "--plot", page, "--pictures", "2")
+    assert ran.code == 0 and ran.out.startswith(f"{page}: ") and "2 pictures, of 2 evenly spread over 4 rows" in page.read_text("utf-8")
+    assert json.loads(h5dat("stats", output, "--plot", page, "--json").out) == {"plot": str(page), "bytes": page.stat().st_size}
+    ran = h5dat("stats", output, "--plot", tmp_path)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "name another file" in ran.err
+
+
 WRONG = {
     ("show", "images/4"): "4 rows and no row or member '4'",
     ("show", "pictures/4"): "expected CLASS/ROW or CLASS/MEMBER",
