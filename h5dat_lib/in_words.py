@@ -15,10 +15,10 @@ def size(count: float) -> str:
 
 
 def number(value: float | int | str) -> str:
-    """A whole number with all its digits, any other with four; what is a word already as it is."""
+    """A whole number with all its digits, any other with at least four; what is a word already as it is."""
     if isinstance(value, str):
         return value
-    return f"{value:,d}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,.0f}" if isinstance(value, int) or 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def moment(seconds: float) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from h5dat_lib.errors import escaped
 
 _MOST = 200
 """Most characters of a text, so that no value makes a page long."""
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that turn the direction of what follows: a name could look like another."""
 _VOID = {"img", "meta"}
 
 
@@ -34,4 +37,5 @@ def joined(*parts: str) -> Markup:
 def _safe(text: str) -> str:
     if isinstance(text, Markup):
         return text
-    return escape(escaped(text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"))
+    text = text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
+    return escape(_TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", escaped(text)))

@@ -126,7 +126,7 @@ def _header(file: File, figures: Sequence[ClassFigures], rejects: int) -> Markup
     tiles = [
         _tile("rows", number(sum(one.rows for one in figures)), f"in {_count(len(file.tables), 'class', 'classes')}"),
         _tile("members", number(members), f"{size(source)} in their archives"),
-        _tile("the file", size(stored), _ratio(source, stored)),
+        _tile("the file", size(stored), _ratio(source, stored, "these")),
         _tile("rejects", number(rejects), "members not converted" if rejects else "everything was converted", "bad" if rejects else "good"),
     ]
     chips = [tag("a", one.name, tag("small", number(one.rows)), href=f"#class-{at}") for at, one in enumerate(figures)]
@@ -143,11 +143,13 @@ def _count(count: int, one: str, several: str) -> str:
     return f"{count:,} {one if count == 1 else several}"
 
 
-def _ratio(before: int, after: int) -> str:
-    """How much smaller or larger something has become."""
+def _ratio(before: int, after: int, what: str) -> str:
+    """How much smaller or larger than ``what`` something has become; empty where there is nothing to compare."""
     if not before or not after:
         return ""
-    return f"{before / after:,.1f} times smaller" if before >= after else f"{after / before:,.1f} times larger"
+    if 0.95 < before / after < 1.05:
+        return f"about as large as {what}"
+    return f"{before / after:,.1f} times smaller than {what}" if before > after else f"{after / before:,.1f} times larger than {what}"
 
 
 # A class
@@ -169,7 +171,7 @@ def _in_short(figures: ClassFigures) -> Iterator[str]:
     decoded = sum(column.decoded or 0 for column in figures.columns)
     yield f" · {size(decoded)} as arrays · "
     yield tag("b", f"{size(figures.stored)} in the file")
-    yield f", {_ratio(decoded, figures.stored)} than the arrays" if decoded and figures.stored else ""
+    yield f", {ratio}" if (ratio := _ratio(decoded, figures.stored, "the arrays")) else ""
 
 
 def _contact_sheet(table: Table, most: int) -> Markup:
@@ -181,7 +183,7 @@ def _contact_sheet(table: Table, most: int) -> Markup:
         if (used := used + len(cell)) > most:
             break
         cells.append(cell)
-    remark = f"{len(cells)} of {_count(len(table), 'row', 'rows')}, evenly spread"
+    remark = f"{len(cells)} of {len(table):,} rows, evenly spread" if len(cells) < len(table) else "of all rows"
     return joined(tag("h3", "Pictures ", tag("small", remark)), tag("div", *cells, class_="sheet"))
 
 
