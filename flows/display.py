@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from h5dat_lib.errors import escaped
-from h5dat_lib.in_words import size
+from h5dat_lib.in_words import number, size
 
 if TYPE_CHECKING:
     import rich.progress
 
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
-    from h5dat_lib.statistics import ClassFigures, ColumnFigures
+    from h5dat_lib.statistics import ClassFigures, ColumnFigures, Numbers
     from h5dat_lib.sync import Synced
     from h5dat_lib.verification import Verified
 
@@ -218,7 +218,7 @@ def show_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def show_statistics(figures: Sequence[ClassFigures]) -> None:
-    """Columns with their bytes, then the brightness of pictures and the balance of labels."""
+    """Columns with their bytes, then the brightness of pictures, the range of numbers and the balance of labels."""
     header = ("class", "rows", "column", "layout", "shape", "type", "on disk", "decoded")
     rows, remarks = [], []
     for entry in figures:
@@ -237,10 +237,20 @@ def _column_remarks(name: str, column: ColumnFigures) -> list[str]:
     found = []
     if column.brightness:
         mean, std = (", ".join(f"{value:.2f}" for value in values) for values in (column.brightness.mean, column.brightness.std))
-        found.append(f"{name}: mean {mean}, standard deviation {std} of {column.brightness.pictures:,} pictures")
+        others = f", {column.brightness.others:,} of another kind left out" if column.brightness.others else ""
+        found.append(f"{name}: mean {mean}, standard deviation {std} of {column.brightness.pictures:,} pictures{others}")
+    if column.numbers:
+        found.append(f"{name}: {_numbers_in_words(column.numbers)}")
     if column.balance:
         found.append(f"{name}: " + ", ".join(f"{label} {count:,}" for label, count in islice(column.balance.items(), _LABELS)))
     return found
+
+
+def _numbers_in_words(numbers: Numbers) -> str:
+    text = f"{number(numbers.low)} to {number(numbers.high)}"
+    if numbers.mean is not None and numbers.std is not None:
+        text += f", mean {number(numbers.mean)}, standard deviation {number(numbers.std)}"
+    return text + (f", {numbers.missing:,} rows without" if numbers.missing else "")
 
 
 def _in_words(value: Any) -> str:

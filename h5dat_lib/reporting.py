@@ -39,7 +39,7 @@ _PICTURE_BYTES = 700_000
 _PICTURES = 24
 """Most pictures of a class."""
 _SIDE = 128
-"""Pixels of the longer side of a picture on the page; twice as many as it has on a screen of twice the density."""
+"""Pixels of the longer side of a picture on the page."""
 _CHARTS = 160
 _COLUMNS = 800
 _IN_SIGHT = 12
