@@ -23,9 +23,9 @@ from h5dat_lib.in_words import moment, number, size
 from h5dat_lib.lineage import ARCHIVES, MEMBERS, RUNS
 from h5dat_lib.markup import Markup, joined, tag
 from h5dat_lib.read import File, Table, open_tables
-from h5dat_lib.read_columns import Categorical, python_value
+from h5dat_lib.read_columns import Categorical
 from h5dat_lib.read_pictures import has_pictures, pictures, spread
-from h5dat_lib.statistics import Brightness, ClassFigures, ColumnFigures, Numbers, statistics
+from h5dat_lib.statistics import Brightness, ClassFigures, ColumnFigures, Numbers, numbers, statistics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,10 +109,10 @@ class _Rejects:
         found = cls()
         for reject in file.rejects():
             found.total += 1
-            why = (reject.stage, reject.reason)
+            why = (str(reject.stage), str(reject.reason))
             if why in found.examples or len(found.examples) < _REASONS:
                 found.counts[why] += 1
-                found.examples.setdefault(why, reject.member or reject.archive)
+                found.examples.setdefault(why, str(reject.member or reject.archive))
         return found
 
 
@@ -315,14 +315,13 @@ def _lineage(file: File, rejects: _Rejects) -> Markup:
 
 
 def _archives(file: File) -> Markup:
-    found, count = _last(file, ARCHIVES, ("uri", "kind", "size", "sha256", "complete"))
-    lines = [[one["uri"], one["kind"], size(one["size"]), one["sha256"][:16], "" if one["complete"] else "not to its end"] for one in found]
-    return _listed("Archives", ["archive", "kind", "bytes", "sha256", ""], lines, count)
+    found, count = _last(file, ARCHIVES, ("uri", "kind", "sha256"), ("size",))
+    lines = [[one["uri"], one["kind"], size(one["size"]), one["sha256"][:16]] for one in found]
+    return _listed("Archives", ["archive", "kind", "bytes", "sha256"], lines, count)
 
 
 def _runs(file: File) -> Markup:
-    names = ("start", "end", "status", "members", "rows", "rejects", "versions", "run_id")
-    found, count = _last(file, RUNS, names)
+    found, count = _last(file, RUNS, ("status", "versions", "run_id"), ("start", "end", "members", "rows", "rejects"))
     lines = [
         [
             moment(one["start"]),
@@ -350,7 +349,7 @@ def _converters(file: File) -> Markup:
         return Markup("")
     column, counts = file[MEMBERS]["converter"], Counter[str]()
     for first in range(0, len(column), _REASONS):
-        counts.update(column[first : first + _REASONS])
+        counts.update(map(str, column[first : first + _REASONS]))
     lines = [[name, number(count)] for name, count in counts.most_common(_LINES)]
     return _listed("Converters", ["converter/version", "members"], lines, len(counts))
 
@@ -362,14 +361,14 @@ def _rejects(rejects: _Rejects) -> Markup:
     return joined(_listed("Rejects", ["members", "stage", "reason", "such as"], lines, len(lines)), rest)
 
 
-def _last(file: File, name: str, columns: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
-    """The last rows of a table of the lineage, the newest first, and how many it has."""
+def _last(file: File, name: str, texts: Sequence[str], counts: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
+    """The last rows of a table of the lineage, columns of texts and of numbers, the newest first; and how many rows it has."""
     if name not in file:
         return [], 0
     table = file[name]
-    values = table.rows(slice(max(len(table) - _LINES, 0), None), columns)
-    rows = zip(*values.values(), strict=True)
-    return [dict(zip(columns, map(python_value, row), strict=True)) for row in rows][::-1], len(table)
+    rows = slice(max(len(table) - _LINES, 0), len(table))
+    columns = [*(map(str, table[column][rows]) for column in texts), *(numbers(file, name, column, rows).tolist() for column in counts)]
+    return [dict(zip((*texts, *counts), row, strict=True)) for row in zip(*columns, strict=True)][::-1], len(table)
 
 
 def _listed(title: str, names: Sequence[str], lines: Sequence[Sequence[str]], count: int) -> Markup:

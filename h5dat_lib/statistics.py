@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from h5dat_lib.columns import Array
+from h5dat_lib.errors import FormatError
 from h5dat_lib.lineage import MEMBERS
 from h5dat_lib.read import File, Table
 from h5dat_lib.read_columns import Categorical, Column
@@ -112,12 +113,21 @@ def _sources(file: File) -> dict[str, tuple[int, int]]:
     sizes: Counter[str] = Counter()
     members = file[MEMBERS]
     for rows in _slabs(members["class"]):
-        columns = (members[name][rows] for name in ("class", "size", "rows"))
-        for name, size, given in zip(*columns, strict=True):
-            if given:
+        given, size = (numbers(file, MEMBERS, column, rows) for column in ("rows", "size"))
+        for name, count, source in zip(members["class"][rows], given.tolist(), size.tolist(), strict=True):
+            if count:
                 counts[name] += 1
-                sizes[name] += int(size)
+                sizes[name] += source
     return {name: (counts[name], sizes[name]) for name in counts}
+
+
+def numbers(file: File, name: str, column: str, rows: slice) -> Array:
+    """Values of a column of the lineage that has to be of numbers. Raises FormatError when it is not."""
+    values = file[name][column][rows]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or np.ma.is_masked(values):
+        found = getattr(values, "dtype", "strings")
+        raise FormatError(f"{file.path}, {name}, column {column!r}: found {found}, expected numbers; make the file anew")
+    return values
 
 
 def _of_table(table: Table, most: int | None, members: int, source: int) -> ClassFigures:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import h5dat_lib
 from h5dat_lib import reporting
+from h5dat_lib.errors import FormatError
 from tests.conftest import config, make_zip, picture
 
 ELEMENTS = """
@@ -161,3 +162,28 @@ def test_rejects_are_counted_by_their_reason(tmp_path: Path, monkeypatch: pytest
     texts = paged(tmp_path / "out.h5").texts
     at = texts.index("0.png")
     assert texts[at - 3 : at - 1] == ["5", "convert"] and "and 1 for other reasons" in texts
+
+
+def with_other_values(folder: Path, column: str, value: object) -> Path:
+    """An output with another value in all rows of a column of its lineage."""
+    h5dat_lib.ingest(make_zip(folder / "a.zip", {"a.txt": b"x", "b.json": b"{"}), folder / "out.h5", config())
+    with h5py.File(folder / "out.h5", "r+") as file:
+        old = file[f"lineage/{column}"]
+        length = len(old["length"] if isinstance(old, h5py.Group) else old)
+        del file[f"lineage/{column}"]
+        file.create_dataset(f"lineage/{column}", data=np.full(length, value), chunks=(1,), maxshape=(None,)).attrs["layout"] = "plain"
+    return folder / "out.h5"
+
+
+@pytest.mark.parametrize("column", ["archives/size", "runs/start", "members/size", "members/rows"])
+def test_words_where_numbers_belong_are_damage(tmp_path: Path, column: str) -> None:
+    path = with_other_values(tmp_path, column, b"x")
+    table, name = column.split("/")
+    with pytest.raises(FormatError, match=f"lineage/{table}, column '{name}': found strings, expected numbers"):
+        h5dat_lib.report(path)
+
+
+@pytest.mark.parametrize("column", ["archives/uri", "runs/versions", "members/converter", "rejects/stage", "runs/end", "members/size"])
+def test_other_numbers_are_shown_as_they_are(tmp_path: Path, column: str) -> None:
+    seen = paged(with_other_values(tmp_path, column, np.inf)).text
+    assert "out.h5" in seen and ("inf" in seen or column == "runs/versions")
