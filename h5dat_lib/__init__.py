@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from h5dat_lib.config import Config
     from h5dat_lib.errors import H5datError
+    from h5dat_lib.exporting import ExportOptions, export
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
     from h5dat_lib.reporting import report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "ExportOptions",
     "File",
     "H5datError",
     "Origin",
@@ -31,6 +33,7 @@ __all__ = [
     "Report",
     "Start",
     "Table",
+    "export",
     "ingest",
     "open",
     "report",
@@ -41,6 +44,8 @@ __all__ = [
 _HOMES = {
     "Config": "config",
     "H5datError": "errors",
+    "ExportOptions": "exporting",
+    "export": "exporting",
     "Progress": "pipeline",
     "Report": "pipeline",
     "Start": "pipeline",

@@ -72,6 +72,7 @@ LAYERS = (
     "sync",
     "column_writers",
     "writer",
+    "exporting",
     "commit",
     "watch",
     "pieces",
