@@ -163,7 +163,7 @@ def show_exported(exported: Exported) -> None:
     same = f", {exported.identical:,} of them their members byte for byte" if exported.identical else ""
     print(
         f"{escaped(exported.path)}: {exported.rows:,} rows as {exported.form} in {exported.files:,} files{same}, "
-        f"{_size(exported.bytes)} in {exported.seconds:.1f} s"
+        f"{size(exported.bytes)} in {exported.seconds:.1f} s"
     )
     if exported.renamed:
         print(f"{exported.renamed:,} files have another name than their members")
