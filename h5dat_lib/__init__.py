@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from h5dat_lib.exporting import ExportOptions, export
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
+    from h5dat_lib.reporting import report
     from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
 
@@ -35,6 +36,7 @@ __all__ = [
     "export",
     "ingest",
     "open",
+    "report",
     "retry",
     "verify",
 ]
@@ -53,6 +55,7 @@ _HOMES = {
     "Reject": "read",
     "Table": "read",
     "open": "read",
+    "report": "reporting",
     "retry": "retrying",
     "verify": "verification",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.options import AsJson, ConfigFile, OutputName, s3_of
-from h5dat_lib.errors import InputError
+from h5dat_lib.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from h5dat_lib.read import File, Table
@@ -94,6 +94,9 @@ def find(
 def stats(
     file: OutputName,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="How many pictures of a class are looked at; 0: all.")] = 1000,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="HTML", help="Write a page with pictures and charts to a file instead.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,9 +105,25 @@ def stats(
     from h5dat_lib.read import open_tables
     from h5dat_lib.statistics import statistics
 
+    if plot is not None:
+        _plot(file, plot, pictures or None, config, as_json)
+        return
     with open_tables(file, s3_of(config)) as opened:
         figures = statistics(opened, pictures or None)
     typer.echo(json.dumps([asdict(figure) for figure in figures], indent=2)) if as_json else show_statistics(figures)
+
+
+def _plot(file: str, page: Path, pictures: int | None, config: Path | None, as_json: bool) -> None:
+    """Writes the page, and says how large it is."""
+    from h5dat_lib.in_words import size
+    from h5dat_lib.reporting import report
+
+    data = report(file, pictures, s3_of(config)).encode("utf-8", "xmlcharrefreplace")
+    try:
+        page.write_bytes(data)
+    except OSError as exc:
+        raise OutputError(f"{page}: the page could not be written ({exc}); name another file") from exc
+    typer.echo(json.dumps({"plot": str(page), "bytes": len(data)}) if as_json else f"{page}: {size(len(data))}")
 
 
 def _found(opened: File, address: str) -> tuple[Table, int]:

@@ -97,7 +97,17 @@ def test_find_lists_members_by_path_and_by_columns(h5dat: Run, output: Path) -> 
 def test_stats_prints_bytes_brightness_and_shapes(h5dat: Run, output: Path) -> None:
     classes = {entry["name"]: entry for entry in json.loads(h5dat("stats", output, "--json").out)}
     assert classes["tables"]["rows"] == 3 and classes["images"]["columns"][0]["brightness"]["pictures"] == 4
-    assert "images.pixels: mean" in h5dat("stats", output).out
+    shown = h5dat("stats", output).out
+    assert "images.pixels: mean" in shown and "images.width: 8 to 11, mean 9.5, standard deviation 1.118" in shown
+
+
+def test_stats_writes_a_page(h5dat: Run, output: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    ran = h5dat("stats", output, "--plot", page, "--pictures", "2")
+    assert ran.code == 0 and ran.out.startswith(f"{page}: ") and "2 pictures, of 2 evenly spread over 4 rows" in page.read_text("utf-8")
+    assert json.loads(h5dat("stats", output, "--plot", page, "--json").out) == {"plot": str(page), "bytes": page.stat().st_size}
+    ran = h5dat("stats", output, "--plot", tmp_path)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "name another file" in ran.err
 
 
 WRONG = {
