@@ -401,6 +401,10 @@ class S3Options(Settings):
     """An output in S3 is synced after a commit when so many seconds have passed since the last time, and at the end."""
     cache_dir: Path | None = None
     """Where working copies of outputs in S3 lie; below `$H5DAT_HOME` or the user's data folder when not given."""
+    blocks_dir: Path | None = None
+    """Where blocks of the outputs in S3 that are read are kept, for other processes and later runs; in memory only when not given."""
+    blocks_bytes: Annotated[int, Field(ge=0)] = 20 << 30
+    """How much of the disk they may take."""
 
     @field_validator("endpoint")
     @classmethod
