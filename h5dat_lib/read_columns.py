@@ -330,6 +330,11 @@ class _Ranges(Column):
         for task in tasks:
             do(task)
 
+    def sizes(self, rows: slice) -> Array:
+        """Bytes (n,) uint64 of each of several rows."""
+        sizes: Array = self._length[rows]
+        return sizes
+
     def _checked(self, at: int, size: int) -> tuple[int, int]:
         if at + size > self._size:
             raise fault(self._item, f"a row of bytes {at} to {at + size}", f"it within {self._size}")

@@ -1,0 +1,85 @@
+"""Pixels -> a perceptual hash of 64 bits: pictures that look alike have hashes that differ in few of them.
+
+A bit says whether one of the 64 lowest frequencies of the picture, by its cosine transform, is stronger than most of them. docs/format.md
+has it step by step. Transforming the picture as it is, not a small copy, keeps the bits when its size changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from h5dat_lib.columns import Array, Scalars
+
+BITS = 64
+_SIDE = 8
+"""Frequencies along each axis."""
+_SAMPLES = 128
+"""Of a longer side each k-th pixel is looked at, with k so that no fewer than these are: 0.1 ms a photograph, not 2."""
+_STEPS = 64
+"""Frequencies are rounded to so many parts of a grey level, so that those that are equal but for a machine's rounding are equal."""
+_LUMA = np.array((77, 150, 29)) / 256
+"""What red, green and blue weigh in grey: exact in binary, so that no two machines add up to different values."""
+_WHITE = 255
+
+
+def frequencies(pixels: Array) -> Array:
+    """The lowest frequencies (64,) float64, as `hashes` takes them, of a picture (height, width, 1 to 4 channels) of any type of number.
+
+    What is transparent is white. Values of other types than uint8 are brought from their own range to that of uint8.
+    """
+    grey = _grey(_sampled(pixels))
+    rows, columns = grey.shape
+    return np.asarray(_waves(rows) @ grey @ _waves(columns).T).reshape(BITS)
+
+
+def hashes(found: Sequence[Array | None]) -> Scalars:
+    """The hashes <u8 of so many pictures by their `frequencies`; missing for None, and for a picture of one colour, which has nothing to
+    tell it by."""
+    values = np.array([np.zeros(BITS) if one is None else one for one in found]).reshape(-1, BITS)
+    values = np.rint(values * _STEPS)
+    middle = np.partition(values, (BITS // 2 - 1, BITS // 2), axis=1)[:, BITS // 2 - 1 : BITS // 2 + 1].sum(1, keepdims=True)
+    bits = np.packbits(2 * values > middle, axis=1).view(">u8").ravel()
+    missing = ~values[:, 1:].any(1)
+    return Scalars(np.where(missing, 0, bits).astype("<u8"), "<u8", missing if missing.any() else None)
+
+
+def phash(pixels: Array) -> int | None:
+    """The hash of one picture; None where it has none."""
+    found = hashes([frequencies(pixels)])
+    return int(np.asarray(found.values)[0]) if found.missing is None else None
+
+
+def _sampled(pixels: Array) -> Array:
+    rows, columns = (max(1, side // _SAMPLES) for side in pixels.shape[:2])
+    return pixels[rows // 2 :: rows, columns // 2 :: columns]
+
+
+def _grey(pixels: Array) -> Array:
+    """(height, width) float64 of 0 to 255."""
+    height, width, channels = pixels.shape
+    values = pixels.astype("f4" if pixels.dtype == np.uint8 else "f8").reshape(-1, channels)
+    grey = values[:, :3] @ _LUMA.astype(values.dtype) if channels > 2 else values[:, 0]
+    if channels in (2, 4) and pixels.dtype.kind == "u":
+        most = float(np.iinfo(pixels.dtype).max)
+        grey = most - (most - grey) * (values[:, -1] / most)
+    grey = grey.reshape(height, width).astype("f8")
+    return grey if pixels.dtype == np.uint8 else _stretched(grey)
+
+
+def _stretched(grey: Array) -> Array:
+    """Values of any range brought to 0 to 255, by halves, whose difference is a number; what is no number is the lowest."""
+    halves, finite = grey / 2, np.isfinite(grey)
+    low, high = (float(end(halves, where=finite, initial=start)) for end, start in ((np.min, np.inf), (np.max, -np.inf)))
+    if not low < high:
+        return np.zeros_like(grey)
+    return np.asarray(np.where(finite, halves - low, 0) / (high - low) * _WHITE)
+
+
+@lru_cache(maxsize=512)
+def _waves(samples: int) -> Array:
+    """(8, samples): the cosine of each frequency at the middle of each sample, by the number of samples."""
+    place = (2 * np.arange(samples) + 1) * np.pi / (2 * samples)
+    return np.cos(place * np.arange(_SIDE)[:, np.newaxis]) / samples
