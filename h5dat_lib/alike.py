@@ -244,18 +244,21 @@ def nearest(found: Iterable[tuple[Array, Array]], wanted: int, distance: int, li
 
 
 def duplicates(table: Pictures, distance: int, among: Array | None, decode: bool) -> list[Group]:
-    """Groups of the rows of a table as `grouped` has them, without hashes those of the same bytes; of ``among`` only, when it is given.
+    """Groups of the rows of a table as `grouped` has them, of ``among`` only, when it is given; where there are no hashes, of the first
+    rows of members of the same bytes.
 
     Raises InputError for what is no distance, and for one above 0 without hashes or pictures.
     """
     if checked_distance(distance):
         check_pictures(table)
-    found = [(np.empty(0, "i8"), np.empty(0, "u8"))]
-    if "pixels" in table.columns and (has_hashes(table) or decode):
-        found += _among(hashes(table, decode), among)
-    elif distance:
+    found, hashed = [(np.empty(0, "i8"), np.empty(0, "u8"))], "pixels" in table.columns and (has_hashes(table) or decode)
+    if distance and not hashed:
         raise no_hashes(table)
     contents, places = table.contents()
+    if hashed:
+        found += _among(hashes(table, decode), among)
+    else:
+        contents[places > 0] = 0
     if among is not None:
         contents[~among] = 0
     rows, values = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -20,8 +20,8 @@ _SAMPLES = 128
 """Of a longer side each k-th pixel is looked at, with k so that no fewer than these are: 0.1 ms a photograph, not 2."""
 _STEPS = 64
 """Frequencies are rounded to so many parts of a grey level, so that those that are equal but for a machine's rounding are equal."""
-_LUMA = np.array((77, 150, 29)) / 256
-"""What red, green and blue weigh in grey: exact in binary, so that no two machines add up to different values."""
+_LUMA = {(channels, kind): np.array((77, 150, 29, 0)[:channels], kind) / 256 for channels in (3, 4) for kind in "fd"}
+"""What channels weigh in grey: exact in binary, so that no two machines add up to different values."""
 _WHITE = 255
 
 
@@ -30,9 +30,12 @@ def frequencies(pixels: Array) -> Array:
 
     What is transparent is white. Values of other types than uint8 are brought from their own range to that of uint8.
     """
-    grey = _grey(_sampled(pixels))
-    rows, columns = grey.shape
-    return np.asarray(_waves(rows) @ grey @ _waves(columns).T).reshape(BITS)
+    down, across = pixels.shape[0] // _SAMPLES, pixels.shape[1] // _SAMPLES
+    if down > 1 or across > 1:
+        pixels = pixels[down // 2 :: down or 1, across // 2 :: across or 1]
+    grey = _grey(pixels)
+    found: Array = _waves(len(grey)) @ grey @ _waves(grey.shape[1]).T
+    return found.reshape(BITS)
 
 
 def hashes(found: Sequence[Array | None]) -> Scalars:
@@ -52,21 +55,17 @@ def phash(pixels: Array) -> int | None:
     return int(np.asarray(found.values)[0]) if found.missing is None else None
 
 
-def _sampled(pixels: Array) -> Array:
-    rows, columns = (max(1, side // _SAMPLES) for side in pixels.shape[:2])
-    return pixels[rows // 2 :: rows, columns // 2 :: columns]
-
-
 def _grey(pixels: Array) -> Array:
     """(height, width) float64 of 0 to 255."""
     height, width, channels = pixels.shape
-    values = pixels.astype("f4" if pixels.dtype == np.uint8 else "f8").reshape(-1, channels)
-    grey = values[:, :3] @ _LUMA.astype(values.dtype) if channels > 2 else values[:, 0]
+    is_plain = pixels.dtype == np.uint8
+    values = pixels.astype("f4" if is_plain else "f8").reshape(-1, channels)
+    grey = values @ _LUMA[channels, values.dtype.char] if channels > 2 else values[:, 0]
     if channels in (2, 4) and pixels.dtype.kind == "u":
         most = float(np.iinfo(pixels.dtype).max)
         grey = most - (most - grey) * (values[:, -1] / most)
     grey = grey.reshape(height, width).astype("f8")
-    return grey if pixels.dtype == np.uint8 else _stretched(grey)
+    return grey if is_plain else _stretched(grey)
 
 
 def _stretched(grey: Array) -> Array:
@@ -80,6 +79,8 @@ def _stretched(grey: Array) -> Array:
 
 @lru_cache(maxsize=512)
 def _waves(samples: int) -> Array:
-    """(8, samples): the cosine of each frequency at the middle of each sample, by the number of samples."""
+    """(8, samples): the cosine of each frequency at the middle of each sample, by the number of samples; so many have no higher ones."""
     place = (2 * np.arange(samples) + 1) * np.pi / (2 * samples)
-    return np.cos(place * np.arange(_SIDE)[:, np.newaxis]) / samples
+    waves = np.cos(place * np.arange(_SIDE)[:, np.newaxis]) / samples
+    waves[samples:] = 0
+    return waves

@@ -586,8 +586,8 @@ class Table:
         return alike.like(self, asked, distance, limit, self._mask(rows), decode)
 
     def duplicates(self, distance: int = 0, rows: Any = None, decode: bool = False) -> list[Group]:
-        """Groups of rows that came from members of the same bytes, or whose perceptual hashes differ in at most ``distance`` bits; of any
-        table those of the same bytes. Rows of a member of several are compared with those in the same place of the other.
+        """Groups of rows that came from members of the same bytes, from the same place in them, or whose perceptual hashes differ in at
+        most ``distance`` bits. Of a table without hashes the first rows of members of the same bytes.
 
         ``rows`` and ``decode`` are as of `like`. Raises InputError for what is no distance, and one above 0 for a table without hashes.
         """
