@@ -45,22 +45,22 @@ class Alike:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are duplicates of each other, in order; ``exact`` when all are of the same bytes."""
+    """Rows that are duplicates of each other, in order; ``copies`` are those of them that are of the same bytes as one before."""
 
     rows: tuple[int, ...]
-    exact: bool
+    copies: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What is looked for: a hash, None where there is none, the SHA-256 of a member, in hex, "" when it is not known, and which of its
-    rows. ``name`` is for messages; ``table`` and ``row`` are where it stands itself, if it does."""
+    rows. ``name`` is for messages; ``home``, a file and a table, and ``row`` are where it stands itself, if it does."""
 
     name: str
     hash: int | None
     sha256: str = ""
     place: int = 0
-    table: str = ""
+    home: str = ""
     row: int = -1
 
 
@@ -199,7 +199,7 @@ def like(table: Pictures, wanted: Wanted, distance: int, limit: int | None, amon
     check_pictures(table)
     distance = checked_distance(distance)
     same = [row for row in _same(table, wanted) if among is None or among[row]]
-    left_out = {*same, wanted.row if table.class_name == wanted.table else -1}
+    left_out = {*same, wanted.row}
     exact = [Alike(row, 0, True) for row in same][:limit]
     if not has_hashes(table) and not decode:
         if exact:
@@ -219,7 +219,7 @@ def like(table: Pictures, wanted: Wanted, distance: int, limit: int | None, amon
 
 def _same(table: Pictures, wanted: Wanted) -> list[int]:
     rows: list[int] = table.rows_of_content(wanted.sha256, wanted.place).tolist() if wanted.sha256 else []
-    return [row for row in rows if (table.class_name, row) != (wanted.table, wanted.row)]
+    return [row for row in rows if row != wanted.row]
 
 
 def _among(found: Hashes, among: Array | None) -> Hashes:
@@ -351,4 +351,4 @@ def _roots(parents: Array, rows: Array) -> Array:
 def _groups(roots: Array, content: Array) -> list[Group]:
     order = np.argsort(roots, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(roots[order])) + 1)
-    return [Group(tuple(part.tolist()), bool((content[part] == content[part[0]]).all())) for part in parts if len(part) > 1]
+    return [Group(tuple(part.tolist()), tuple(part[content[part] != part].tolist())) for part in parts if len(part) > 1]

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -234,7 +234,7 @@ class File:
         self._check_ours()
         if MEMBERS not in self:
             return
-        wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*/*" if pattern.endswith("/") else f"*{pattern}*"
+        wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
         members = self[MEMBERS]
         for first in range(0, len(members), _STEP):
             rows = slice(first, first + _STEP)
@@ -569,7 +569,7 @@ class Table:
         number = int(self._rows_column("_member")[row])
         place = row - int(self._of_member(number)[0])
         sha256 = self._file[MEMBERS]["sha256"][number]
-        return Wanted(self.named(row), alike.hash_of_row(self, row, decode), sha256, place, str(self.class_name), row)
+        return Wanted(self.named(row), alike.hash_of_row(self, row, decode), sha256, place, self._home, row)
 
     def like(self, query: Any, distance: int = DISTANCE, limit: int | None = None, rows: Any = None, decode: bool = False) -> list[Alike]:
         """Rows that look like a picture, the nearest first: those of the same bytes, then those whose perceptual hashes differ in at most
@@ -583,6 +583,8 @@ class Table:
         if isinstance(query, int | np.integer):
             query = self.wanted(int(query), decode)
         asked = query if isinstance(query, Wanted) else alike.wanted_picture(query)
+        if asked.home != self._home:
+            asked = replace(asked, row=-1)
         return alike.like(self, asked, distance, limit, self._mask(rows), decode)
 
     def duplicates(self, distance: int = 0, rows: Any = None, decode: bool = False) -> list[Group]:
@@ -599,6 +601,10 @@ class Table:
         """
         pairs = Table(self._file, f"{self.class_name}/_pairs") if "_pairs" in self._group else None
         return containing(self, pairs, words_of(text))
+
+    @property
+    def _home(self) -> str:
+        return f"{self._file.path}, {self.class_name}"
 
     def _mask(self, rows: Any) -> Array | None:
         if rows is None:

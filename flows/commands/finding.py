@@ -111,15 +111,15 @@ def _groups(opened: File, asked: _Asked) -> list[dict[str, Any]]:
         distance = _distance(asked) if "pixels" in table.columns else 0
         for group in table.duplicates(distance, rows, asked.decode)[: asked.number - len(found)]:
             members = [member for _, member in _named(table, group.rows)]
-            found.append({"table": str(table.class_name), "exact": group.exact, "rows": list(group.rows), "members": members})
+            found.append({"table": str(table.class_name), "rows": list(group.rows), "copies": list(group.copies), "members": members})
     return found
 
 
 def _in_lines(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """A line for each row of each group."""
     for number, group in enumerate(groups):
-        match = "exact" if group["exact"] else "near"
         for row, member in zip(group["rows"], group["members"], strict=True):
+            match = "exact copy" if row in group["copies"] else "" if row == group["rows"][0] else "near"
             yield {"group": number, "table": group["table"], "row": row, "member": member, "match": match}
 
 
