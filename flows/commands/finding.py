@@ -78,31 +78,37 @@ def _members(opened: File, asked: _Asked) -> list[dict[str, Any]]:
 
 
 def _alike(opened: File, asked: _Asked) -> list[dict[str, Any]]:
-    """Raises what the first table raises when nothing is found; otherwise says it."""
-    from h5dat_lib.alike import has_hashes, no_hashes
-
+    """Raises what the last table raises when nothing is found and one does; otherwise says what was not looked at."""
     wanted, distance = _wanted(opened, asked), _distance(asked)
-    found: list[dict[str, Any]] = []
-    remarks: list[InputError] = []
     tables = [(table, rows) for table, rows in _chosen(opened, asked) if "pixels" in table.columns]
     if not tables:
         raise InputError(f"{opened.path}: found no pictures to compare with, expected a class of them")
+    found: list[dict[str, Any]] = []
+    failure: InputError | None = None
     for table, rows in tables:
         try:
             alike = table.like(wanted, distance, asked.number, rows, asked.decode)
         except InputError as exc:
-            remarks.append(exc)
+            failure = exc
             continue
-        if not has_hashes(table) and not asked.decode:
-            remarks.append(no_hashes(table))
         for (row, member), one in zip(_named(table, [one.row for one in alike]), alike, strict=True):
             match = "exact" if one.exact else "near"
             found.append({"table": str(table.class_name), "row": row, "member": member, "distance": one.distance, "match": match})
-    if not found and remarks:
-        raise remarks[0]
-    for remark in remarks:
-        typer.echo(f"h5dat: {remark}", err=True)
+    if not found and failure:
+        raise failure
+    if not asked.decode:
+        _tell_unseen([table for table, _ in tables])
     return sorted(found, key=lambda one: (one["distance"], one["match"]))[: asked.number]
+
+
+def _tell_unseen(tables: list[Table]) -> None:
+    from h5dat_lib.alike import hashes
+
+    for table in tables:
+        unseen = len(table) - sum(len(rows) for rows, _ in hashes(table))
+        if unseen:
+            what = f"{unseen:,} of {len(table):,} rows have no perceptual hash, as of one colour or ingested without (`image.phash`)"
+            typer.echo(f"h5dat: {table.class_name}: {what}; only exact copies among them are found, more with --decode", err=True)
 
 
 def _groups(opened: File, asked: _Asked) -> list[dict[str, Any]]:

@@ -5,12 +5,12 @@ The file of a million pictures is written by the writer itself, with hashes at r
 
 from __future__ import annotations
 
-import io
-import subprocess
-import sys
+import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,18 @@ from PIL import Image
 
 import h5dat_lib
 from h5dat_lib.columns import Block, Bytes, Scalars
-from h5dat_lib.config import Compression, parse
+from h5dat_lib.config import Compression
 from h5dat_lib.format import FORMAT, FORMAT_VERSION
 from h5dat_lib.pack import TablePacker
 from h5dat_lib.staged import StagedFile, StageWriter
 from h5dat_lib.writer import Writer
 from tests.benchmarks import data
-from tests.benchmarks.figures import Figure, Goal, Setup, in_turn, number, ratio, spread
+from tests.benchmarks.figures import Figure, Goal, Setup, best, in_turn, number, ratio, spread
+from tests.benchmarks.programs import cli, one_run
 
 _ROWS = 1_000_000
 _BLOCK = 50_000
+_SMALL, _PHOTOS = 10_000, 200
 _SECOND = Goal(most=1)
 _NOTHING = Goal(most=1.05)
 
@@ -40,13 +42,14 @@ def searching(setup: Setup) -> Iterator[Figure]:
     picture = data.pixels(np.random.default_rng(3), 640, 480)
     query = setup.folder / "query.jpg"
     Image.fromarray(picture).save(query, quality=85)
+    command = partial(cli, "find", path, "--like", query, "--distance", 14)
     yield _seconds(setup, "like pixels", lambda: _like(path, picture), _SECOND)
     yield _seconds(setup, "like a file, also by its bytes", lambda: _like(path, query), None)
-    yield _seconds(setup, "`h5dat find --like`, the program's start included", lambda: _command(path, query), None)
+    yield _seconds(setup, "`h5dat find --like`, the program's start included", command, None)
     yield _seconds(setup, "duplicates of equal hashes or bytes", lambda: _duplicates(path, 0), None)
     yield _seconds(setup, "duplicates within 4 bits", lambda: _duplicates(path, 4), None)
-    small, photos = data.made(setup.folder, "hashed-small.zip", _small), data.photos(setup.folder, 60)
-    for name, archive in (("3,000 of 80 x 60", small), ("60 of 1440 x 1080", photos)):
+    small, photos = data.made(setup.folder, "searching-small.zip", _small), data.photos(setup.folder, _PHOTOS)
+    for name, archive in ((f"{_SMALL:,} of 80 x 60", small), (f"{_PHOTOS} of 1440 x 1080", photos)):
         yield _cost(setup, f"{name}, decoded", archive, {}, _NOTHING)
         yield _cost(setup, f"{name}, encoded, `always`", archive, {"storage": "encoded", "phash": "always"}, None)
 
@@ -85,18 +88,10 @@ def _members(rng: np.random.Generator, first: int) -> Block:
 
 def _small(path: Path) -> None:
     rng = np.random.default_rng(5)
-    members = {f"{at}.jpg": data.photo(rng, 80, 60) for at in range(3000)}
-    path.write_bytes(_zipped(members))
-
-
-def _zipped(members: dict[str, bytes]) -> bytes:
-    import zipfile
-
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return out.getvalue()
+    pool = [data.photo(rng, 80, 60) for _ in range(200)]
+    with zipfile.ZipFile(path, "w") as archive:
+        for at in range(_SMALL):
+            archive.writestr(f"{at}.jpg", pool[at % len(pool)])
 
 
 def _like(path: Path, query: Any) -> None:
@@ -104,17 +99,12 @@ def _like(path: Path, query: Any) -> None:
         assert len(file["images"].like(query, distance=14)) < 100
 
 
-def _command(path: Path, query: Path) -> None:
-    command = [sys.executable, "-m", "flows.cli", "find", str(path), "--like", str(query), "--distance", "14"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
 def _duplicates(path: Path, distance: int) -> None:
     with h5dat_lib.open(path) as file:
         assert len(file["images"].duplicates(distance)) < 100
 
 
-def _seconds(setup: Setup, name: str, run: Callable[[], None], goal: Goal | None) -> Figure:
+def _seconds(setup: Setup, name: str, run: Callable[[], object], goal: Goal | None) -> Figure:
     times = []
     for _ in range(max(setup.rounds, 3)):
         started = time.perf_counter()
@@ -124,16 +114,14 @@ def _seconds(setup: Setup, name: str, run: Callable[[], None], goal: Goal | None
 
 
 def _cost(setup: Setup, name: str, archive: Path, image: dict[str, str], goal: Goal | None) -> Figure:
-    """Processor seconds of an ingest in one thread."""
-    sides = ({**image}, {**image, "phash": "never"})
-    ours, without = in_turn(max(setup.rounds, 3), *(lambda side=side: _ingest(setup, archive, side) for side in sides))  # type: ignore[misc]
-    detail = f"processor seconds, {number(min(ours))} against {number(min(without))}; best {number(min(ours) / min(without))}"
-    return Figure(f"searching, hashes at ingest, {name}", ratio(ours, without), "of the seconds without", goal, detail)
-
-
-def _ingest(setup: Setup, archive: Path, image: dict[str, str]) -> float:
-    output, started = setup.output("searching"), time.process_time()
-    h5dat_lib.ingest(archive, output, parse({"task_runner": "threads", "workers": 1, "image": image}))
-    seconds = time.process_time() - started
+    """Processor seconds of a run, workers included."""
+    output, options = setup.output("searching"), []
+    for phash in ("always", "never"):
+        path = setup.folder / f"searching-{phash}.json"
+        path.write_text(json.dumps({"workers": 1, "image": {**image, "phash": phash}}))
+        options.append(path)
+    sides = (partial(one_run, "direct", archive, output, "--config", path) for path in options)
+    ours, without = ([run["cpu"] for run in runs] for runs in in_turn(max(setup.rounds, 3), *sides))
     output.unlink()
-    return seconds
+    detail = f"processor seconds {spread(ours, 's')} against {spread(without, 's')}; best rounds {number(best(ours, without))}"
+    return Figure(f"searching, hashes at ingest, {name}", ratio(ours, without), "of the seconds without", goal, detail)
