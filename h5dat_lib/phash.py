@@ -20,8 +20,8 @@ _SAMPLES = 128
 """Of a longer side each k-th pixel is looked at, with k so that no fewer than these are: 0.1 ms a photograph, not 2."""
 _STEPS = 64
 """Frequencies are rounded to so many parts of a grey level, so that those that are equal but for a machine's rounding are equal."""
-_LUMA = {(channels, kind): np.array((77, 150, 29, 0)[:channels], kind) / 256 for channels in (3, 4) for kind in "fd"}
-"""What channels weigh in grey: exact in binary, so that no two machines add up to different values."""
+_GREY = {1: (1.0,), 3: (77 / 256, 150 / 256, 29 / 256)}
+"""What channels weigh in grey."""
 _WHITE = 255
 
 
@@ -33,8 +33,12 @@ def frequencies(pixels: Array) -> Array:
     down, across = pixels.shape[0] // _SAMPLES, pixels.shape[1] // _SAMPLES
     if down > 1 or across > 1:
         pixels = pixels[down // 2 :: down or 1, across // 2 :: across or 1]
-    grey = _grey(pixels)
-    found: Array = _waves(len(grey)) @ grey @ _waves(grey.shape[1]).T
+    height, width, channels = pixels.shape
+    if pixels.dtype == np.uint8 and channels in _GREY:
+        lines = pixels.reshape(height, -1).astype("f4") @ _across(width, channels)
+    else:
+        lines = _grey(pixels) @ _across(width, 1)
+    found: Array = _down(height) @ lines
     return found.reshape(BITS)
 
 
@@ -56,16 +60,14 @@ def phash(pixels: Array) -> int | None:
 
 
 def _grey(pixels: Array) -> Array:
-    """(height, width) float64 of 0 to 255."""
-    height, width, channels = pixels.shape
-    is_plain = pixels.dtype == np.uint8
-    values = pixels.astype("f4" if is_plain else "f8").reshape(-1, channels)
-    grey = values @ _LUMA[channels, values.dtype.char] if channels > 2 else values[:, 0]
-    if channels in (2, 4) and pixels.dtype.kind == "u":
-        most = float(np.iinfo(pixels.dtype).max)
-        grey = most - (most - grey) * (values[:, -1] / most)
-    grey = grey.reshape(height, width).astype("f8")
-    return grey if is_plain else _stretched(grey)
+    """(height, width) float64 of 0 to 255, with what is transparent as white."""
+    channels = pixels.shape[2]
+    colours = channels - 1 + channels % 2
+    grey = pixels[:, :, :colours].astype("f8") @ _GREY[colours]
+    if channels > colours and pixels.dtype.kind == "u":
+        most = np.iinfo(pixels.dtype).max
+        grey = most - (most - grey) * (pixels[:, :, -1] / most)
+    return grey if pixels.dtype == np.uint8 else _stretched(grey)
 
 
 def _stretched(grey: Array) -> Array:
@@ -77,10 +79,16 @@ def _stretched(grey: Array) -> Array:
     return np.asarray(np.where(finite, halves - low, 0) / (high - low) * _WHITE)
 
 
-@lru_cache(maxsize=512)
-def _waves(samples: int) -> Array:
+@lru_cache(maxsize=256)
+def _down(samples: int) -> Array:
     """(8, samples): the cosine of each frequency at the middle of each sample, by the number of samples; so many have no higher ones."""
     place = (2 * np.arange(samples) + 1) * np.pi / (2 * samples)
     waves = np.cos(place * np.arange(_SIDE)[:, np.newaxis]) / samples
     waves[samples:] = 0
     return waves
+
+
+@lru_cache(maxsize=256)
+def _across(samples: int, channels: int) -> Array:
+    """(samples * channels, 8) float32: the same along a row of pixels, of what their channels weigh in grey."""
+    return np.kron(_down(samples).T, np.array(_GREY[channels])[:, np.newaxis]).astype("f4")

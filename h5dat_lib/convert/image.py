@@ -190,10 +190,11 @@ def _encoded(data: bytes, picture: Picture, options: ImageOptions) -> Block:
     """The file itself; in tolerant mode it is decoded, too, to find what is wrong with it."""
     decoded = _upright(picture) if options.damaged == "tolerant" else None
     marks = _marks(decoded.damage if decoded else "", options)
-    block = _block(picture, Bytes([data], "encoded"), _shape(picture, options), marks, attributes(options))
+    hashed = None
     if options.phash == "always" or (options.phash == "auto" and decoded):
-        return _hashed(block, phash.frequencies(decoded.pixels) if decoded else _glance(data, picture))
-    return block
+        hashed = _hashed(phash.frequencies(decoded.pixels) if decoded else _glance(data, picture))
+    columns = {"pixels": Bytes([data], "encoded"), **_described(picture, _shape(picture, options)), **marks}
+    return Block(1, columns, picture.pairs, attributes(options), untyped=hashed)
 
 
 def _row(picture: Picture, options: ImageOptions, number: int | None = None) -> Block:
@@ -202,8 +203,9 @@ def _row(picture: Picture, options: ImageOptions, number: int | None = None) -> 
     marks = _marks(decoded.damage, options)
     if number is not None:
         marks |= {"frame": Scalars([number], "<u4"), "duration": Scalars([decoded.duration], "<f4")}
-    block = _block(picture, Arrays([pixels]), pixels.shape, marks, {})
-    return block if options.phash == "never" else _hashed(block, phash.frequencies(decoded.pixels))
+    columns = {"pixels": Arrays([pixels]), **_described(picture, pixels.shape), **marks}
+    hashed = None if options.phash == "never" else _hashed(phash.frequencies(decoded.pixels))
+    return Block(1, columns, picture.pairs, untyped=hashed)
 
 
 def _all_rows(picture: Picture, options: ImageOptions) -> Iterator[Block | Fault]:
@@ -218,9 +220,8 @@ def _all_rows(picture: Picture, options: ImageOptions) -> Iterator[Block | Fault
             return
 
 
-def _block(picture: Picture, pixels: Column, shape: tuple[int, ...], marks: dict[str, Column], how: dict[str, str]) -> Block:
-    columns: dict[str, Column] = {
-        "pixels": pixels,
+def _described(picture: Picture, shape: tuple[int, ...]) -> dict[str, Column]:
+    return {
         "height": _value(shape[0], "<u4"),
         "width": _value(shape[1], "<u4"),
         "channels": _value(shape[2], "|u1"),
@@ -229,7 +230,6 @@ def _block(picture: Picture, pixels: Column, shape: tuple[int, ...], marks: dict
         "mode": _value(picture.mode.encode(), "|S8"),
         "frames": _value(picture.frames, "<u4"),
     }
-    return Block(1, columns | marks, picture.pairs, how)
 
 
 @lru_cache(maxsize=256)
@@ -244,9 +244,9 @@ def _marks(damage: str, options: ImageOptions) -> dict[str, Column]:
     return {"damage": Scalars([damage.encode("ascii", "replace")[:_DAMAGE_BYTES]], f"|S{_DAMAGE_BYTES}")}
 
 
-def _hashed(block: Block, frequencies: Array | None) -> Block:
-    """With a perceptual hash; those of many pictures are made at once."""
-    return replace(block, untyped=Untyped([(frequencies,)], _hashes))
+def _hashed(frequencies: Array | None) -> Untyped:
+    """The column of the perceptual hash; those of many pictures are made at once."""
+    return Untyped(((frequencies,),), _hashes)
 
 
 def _hashes(rows: Sequence[Sequence[Any]]) -> dict[str, Column]:
