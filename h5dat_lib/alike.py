@@ -132,7 +132,7 @@ def check_pictures(table: Pictures) -> None:
 
 def has_hashes(table: Pictures) -> bool:
     """Whether the hashes of its pictures are stored."""
-    return "phash" in table.columns and table["phash"].describe()["dtype"] == "uint64"
+    return "phash" in table.columns and table["phash"].describe().items() >= {"shape": (), "dtype": "uint64"}.items()
 
 
 def no_hashes(table: Pictures) -> InputError:
@@ -349,6 +349,7 @@ def _roots(parents: Array, rows: Array) -> Array:
 
 
 def _groups(roots: Array, content: Array) -> list[Group]:
-    order = np.argsort(roots, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(roots[order])) + 1)
-    return [Group(tuple(part.tolist()), tuple(part[content[part] != part].tolist())) for part in parts if len(part) > 1]
+    rows = np.flatnonzero(np.bincount(roots, minlength=len(roots))[roots] > 1)
+    rows = rows[np.argsort(roots[rows], kind="stable")]
+    parts = np.split(rows, np.flatnonzero(np.diff(roots[rows])) + 1) if len(rows) else []
+    return [Group(tuple(part.tolist()), tuple(part[content[part] != part].tolist())) for part in parts]
