@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from h5dat_lib.errors import escaped
 if TYPE_CHECKING:
     import rich.progress
 
+    from h5dat_lib.exporting import Exported
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
     from h5dat_lib.statistics import ClassFigures, ColumnFigures
@@ -87,6 +88,21 @@ def live_progress(quiet: bool) -> Iterator[Display]:
         yield _Bar(bar)
 
 
+@contextmanager
+def rows_progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """What is to be called with rows done, and all of them: a live bar on a terminal; None elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("rows  ETA"), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _members(progress: Progress) -> str:
     return f"{progress.members:,}" + (f" of {progress.members_total:,}" if progress.members_total else "")
 
@@ -139,6 +155,19 @@ def _show_synced(report: Report) -> None:
 def _show_damage(report: Report) -> None:
     for damage in report.damaged:
         print(f"damaged: {escaped(damage)}", file=sys.stderr)
+
+
+def show_exported(exported: Exported) -> None:
+    """What an export has made, and what it has left out."""
+    same = f", {exported.identical:,} of them their members byte for byte" if exported.identical else ""
+    print(
+        f"{escaped(exported.path)}: {exported.rows:,} rows as {exported.form} in {exported.files:,} files{same}, "
+        f"{_size(exported.bytes)} in {exported.seconds:.1f} s"
+    )
+    if exported.renamed:
+        print(f"{exported.renamed:,} files have another name than their members")
+    for left in exported.left_out:
+        print(f"left out: {left.rows:,} rows of {escaped(left.name)}: {escaped(left.reason)}")
 
 
 def synced_in_words(took: Synced) -> str:

@@ -15,16 +15,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from h5dat_lib.config import Config
     from h5dat_lib.errors import H5datError
+    from h5dat_lib.exporting import ExportOptions, export
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
     from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
 
-__all__ = ["Config", "File", "H5datError", "Origin", "Progress", "Reject", "Report", "Start", "Table", "ingest", "open", "retry", "verify"]
+__all__ = [
+    "Config",
+    "ExportOptions",
+    "File",
+    "H5datError",
+    "Origin",
+    "Progress",
+    "Reject",
+    "Report",
+    "Start",
+    "Table",
+    "export",
+    "ingest",
+    "open",
+    "retry",
+    "verify",
+]
 
 _HOMES = {
     "Config": "config",
     "H5datError": "errors",
+    "ExportOptions": "exporting",
+    "export": "exporting",
     "Progress": "pipeline",
     "Report": "pipeline",
     "Start": "pipeline",

@@ -515,6 +515,15 @@ class Table:
         found = [self._of_member(number) for number in self._file._members_of(member)]
         return np.concatenate(found) if found else np.empty(0, "i8")
 
+    def member_numbers(self, rows: Any) -> Array:
+        """Rows (n,) int64 of ``lineage/members`` that rows came from; those of neighbours never decrease. Raises FormatError for damage."""
+        if "_member" not in self._group:
+            raise fault(self._group, "no column '_member'", "one, that says which members its rows came from")
+        found, members = self._rows_column("_member")[rows], len(self._file[MEMBERS])
+        if (most := np.max(found, initial=0)) >= max(members, 1):
+            raise fault(self._group, f"rows of member {most}", f"them below {members}")
+        return np.asarray(found, "i8")
+
     def _of_member(self, number: int) -> Array:
         numbers = self._rows_column("_member")
         return np.arange(bisect_left(numbers, number), bisect_left(numbers, number + 1))

@@ -77,6 +77,10 @@ class Column:
         """Bytes of all values in memory; None where only decoding would tell."""
         return None
 
+    def sizes(self, rows: Array) -> Array:
+        """Bytes (n,) that the values of these rows are in the file once they are inflated."""
+        raise NotImplementedError
+
     def belongs_to(self, home: Home, name: str) -> None:
         """Says which column of which table it is, for messages and to be pickled."""
         self._home = home, name
@@ -131,6 +135,9 @@ class _Dataset(Column):
     def nbytes(self) -> int | None:
         return self._values.nbytes
 
+    def sizes(self, rows: Array) -> Array:
+        return np.full(len(rows), self._values.row_bytes)
+
     def _one(self, row: int) -> Any:
         return self._values[row]
 
@@ -152,6 +159,8 @@ class Plain(_Dataset):
         super().__init__(item, layout, reader)
         self._is_text = self._values.dtype.kind == "S"
         self._date = _date_type(item)
+        self.form = str(attribute(item, "form", ""))
+        """How dates were written, see docs/format.md."""
 
     def _one(self, row: int) -> Any:
         return self._typed(super()._one(row))
@@ -213,6 +222,9 @@ class Categorical(Column):
     def nbytes(self) -> int | None:
         return self.codes.nbytes
 
+    def sizes(self, rows: Array) -> Array:
+        return np.full(len(rows), self.codes.row_bytes)
+
     def _one(self, row: int) -> str | None:
         return self._named(self.codes[row : row + 1])[0]
 
@@ -241,6 +253,7 @@ class Nullable(Column):
         super().__init__()
         self._mask = _part(item, "mask", reader)
         self._values = Plain(_item(item, "values"), "plain", reader)
+        self.form = self._values.form
         _check_rows(item, len(self._mask), self._values)
 
     def __len__(self) -> int:
@@ -249,6 +262,9 @@ class Nullable(Column):
     @property
     def nbytes(self) -> int | None:
         return self._values.nbytes
+
+    def sizes(self, rows: Array) -> Array:
+        return self._values.sizes(rows)
 
     def _one(self, row: int) -> Any:
         return None if self._mask[row] else self._values[row]
@@ -293,6 +309,9 @@ class _Ranges(Column):
     def nbytes(self) -> int | None:
         return int(sum(self._length[:].tolist()))
 
+    def sizes(self, rows: Array) -> Array:
+        return np.asarray(self._places[1][rows])
+
     @cached_property
     def _places(self) -> tuple[Rows | Array, Rows | Array]:
         """Where each row starts, and how long it is; in memory where that is little."""
@@ -329,11 +348,6 @@ class _Ranges(Column):
         """Does a task for each row, in the order in which their bytes lie."""
         for task in tasks:
             do(task)
-
-    def sizes(self, rows: slice) -> Array:
-        """Bytes (n,) uint64 of each of several rows."""
-        sizes: Array = self._length[rows]
-        return sizes
 
     def _checked(self, at: int, size: int) -> tuple[int, int]:
         if at + size > self._size:

@@ -146,8 +146,8 @@ class Watched(Settings):
     @classmethod
     def _in_buckets(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         for prefix in prefixes:
-            if not re.fullmatch(r"s3://[^/]+/.*", prefix):
-                raise ValueError("expected s3://bucket/prefix/")
+            if not re.fullmatch(r"s3://[^/]+(/.*)?", prefix):
+                raise ValueError("expected s3://bucket or s3://bucket/prefix/")
         return prefixes
 
     @model_validator(mode="after")

@@ -84,6 +84,6 @@ def _slabs(column: Column) -> Iterator[slice]:
         end = min(first + _SLAB, len(column))
         edges = [first, end]
         if isinstance(column, Text):
-            slab = np.cumsum(column.sizes(slice(first, end))) // _SLAB_BYTES
+            slab = np.cumsum(column.sizes(np.arange(first, end))) // _SLAB_BYTES
             edges = [first, *(np.flatnonzero(np.diff(slab)) + first + 1).tolist(), end]
         yield from (slice(*ends) for ends in pairwise(edges))

@@ -28,6 +28,12 @@ settings.register_profile("counted", deadline=None)  # time is measured in bench
 settings.load_profile("counted")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long begin first, so that no process is left with one at the end when several share the tests, a file each."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes are no names: a gzip's begin with the time, and two processes that share the tests would not know each other's."""
     return argname if isinstance(val, bytes) else None

@@ -70,6 +70,7 @@ LAYERS = (
     "sync",
     "column_writers",
     "writer",
+    "exporting",
     "commit",
     "watch",
     "pieces",

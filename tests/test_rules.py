@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from h5dat_lib.config import json_schema
 from h5dat_lib.errors import ConfigError, InputError
 from h5dat_lib.landed import Landed
-from h5dat_lib.rules import Goal, Rules, load_rules
+from h5dat_lib.rules import Goal, Rules, Watched, load_rules
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,3 +119,9 @@ def test_a_wrong_file_of_rules_is_told_in_one_line(tmp_path: Path, text: str, to
 def test_the_sample_rules_agree_with_the_published_json_schema(path: Path) -> None:
     assert load_rules(path).rules
     jsonschema.validate(json.loads(path.read_text(encoding="utf-8")), json_schema(Rules))
+
+
+def test_a_whole_bucket_may_be_listed() -> None:
+    assert Watched(prefixes=("s3://landing", "s3://landing/in/")).prefixes == ("s3://landing", "s3://landing/in/")
+    with pytest.raises(ValueError, match="expected s3://bucket"):
+        Watched(prefixes=("landing/",))

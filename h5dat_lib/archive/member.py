@@ -145,7 +145,7 @@ def checked_size(size: int, stored: int, limits: Limits) -> str | None:
 def checked_path(path: str, limits: Limits) -> tuple[str, str | None]:
     """A member path fit to be recorded, and why the member must be rejected, if it must.
 
-    Nothing is ever written under a member's own name; a name that tries to leave the archive marks an archive that
+    No ingest writes anything under a member's own name; a name that tries to leave the archive marks an archive that
     should not be trusted, so it is rejected all the same. Bytes that are not UTF-8 (as surrogates) and control characters
     are shown as backslash escapes; a long name is cut for the record.
     """

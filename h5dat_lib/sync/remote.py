@@ -68,16 +68,27 @@ class Remote:
         self.bucket, self.key = aws.split(self.uri)
 
     def find(self) -> Found | None:
-        """What is there now."""
+        """What is there now; None when nothing is. Raises OutputError when there is no bucket, too."""
         try:
             answer = self._ask("head_object", ChecksumMode="ENABLED")
         except OutputError as exc:
-            if code_of(exc) in _MISSING:
-                return None
-            raise
+            if code_of(exc) not in _MISSING:
+                raise
+            self._expect_bucket()
+            return None
         crc32 = answer.get("ChecksumCRC32", "")
         whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
         return Found(answer["ETag"].strip('"'), answer["ContentLength"], answer.get("Metadata", {}).get(_NAME, ""), crc32 if whole else "")
+
+    def _expect_bucket(self) -> None:
+        """Raises OutputError when there is no such bucket, which a HEAD of what would be in it does not tell."""
+        self._count(requests=1)
+        try:
+            with aws.explained(self.uri, OutputError):
+                aws.client("s3").list_objects_v2(Bucket=self.bucket, Prefix=self.key, MaxKeys=1)
+        except OutputError as exc:
+            if code_of(exc) != "AccessDenied":  # then writing may be allowed all the same
+                raise
 
     def read(self, etag: str, start: int, size: int) -> bytes:
         """A range of the object, as long as it is the one with this ETag."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.converters import converters
+from tests.benchmarks.exports import exports
 from tests.benchmarks.figures import Benchmark, Figure, Setup, table
 from tests.benchmarks.large import large
 from tests.benchmarks.memory import memory
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "searching": searching,
     "remote": remote,
     "sync": sync,
+    "exports": exports,
 }
 
 

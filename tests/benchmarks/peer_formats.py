@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import simplejpeg
 import torch
@@ -44,7 +45,10 @@ class Case:
         return f"{self.count} of {self.width} x {self.height}, {'decoded' if self.decoded else 'encoded'}"
 
 
-CASES = (Case(8000, 80, 60, False), Case(8000, 80, 60, True), Case(3000, 256, 256, False), Case(2000, 256, 256, True))
+CASES = (
+    Case(8000, 80, 60, False), Case(8000, 80, 60, True), Case(3000, 256, 256, False), Case(2000, 256, 256, True),
+    Case(512, 1440, 1080, False), Case(256, 1440, 1080, True),
+)  # fmt: skip
 
 
 def decode(data: Any) -> Any:
@@ -75,7 +79,7 @@ class Items(Dataset[Any]):
 class Format:
     """One format. ``write`` gets the folder, the encoded files and their case."""
 
-    decoded = encoded = True
+    decoded = encoded = writes = True
     package = ""
     context: str | None = None
 
@@ -126,8 +130,7 @@ class H5dat(Format):
 class H5datByNumber(H5dat):
     """The other dataset: torch's own sampler."""
 
-    def write(self, files: Path, pictures: Sequence[Any]) -> None:
-        pass
+    writes = False
 
     def __init__(self, folder: Path, case: Case) -> None:
         super().__init__(folder.with_name("H5dat"), case)
@@ -139,6 +142,52 @@ class H5datByNumber(H5dat):
 
     def single(self) -> Callable[[int], Any] | None:
         return None
+
+
+class H5py(H5datByNumber):
+    """The same file, read as one does without H5DAT: by h5py, opened by each worker for itself."""
+
+    package = "h5py"
+    single = Format.single
+
+    def dataset(self) -> Any:
+        return Items(self.case.count, _H5pyRead(self.folder / "a.h5"))
+
+
+class _H5pyRead:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.read: Callable[[int], Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "read": None}
+
+    def __call__(self, numbers: list[int]) -> list[Any]:
+        self.read = self.read or self._opened()
+        return [self.read(number) for number in numbers]
+
+    def _opened(self) -> Callable[[int], Any]:
+        column = h5py.File(self.path)["images/pixels"]
+        if isinstance(column, h5py.Dataset):
+            return column.__getitem__
+        values, starts, lengths = column["values"], column["offset"][:].tolist(), column["length"][:].tolist()
+        return lambda number: values[starts[number] : starts[number] + lengths[number]].tobytes()
+
+
+class Memory(Format):
+    """What is in memory already, so that the decoder alone, and torch, are measured. Not a format."""
+
+    package = "simplejpeg"
+
+    def write(self, files: Path, pictures: Sequence[Any]) -> None:
+        self.pictures = pictures
+
+    def dataset(self) -> Any:
+        return Items(self.case.count, partial(_of_list, self.pictures))
+
+
+def _of_list(pictures: Sequence[Any], numbers: list[int]) -> list[Any]:
+    return [pictures[number] for number in numbers]
 
 
 def _pillow(paths: Sequence[Path], numbers: list[int]) -> list[Any]:
@@ -324,7 +373,7 @@ def _of_zarr(array: Any, numbers: list[int]) -> list[Any]:
     return list(array.oindex[np.asarray(numbers)] if len(numbers) > 1 else array[numbers[0]][None])
 
 
-FORMATS: tuple[type[Format], ...] = (H5dat, H5datByNumber, Folder, WebDataset, Mds, LitData, Lance, HuggingFace, Zarr)
+FORMATS: tuple[type[Format], ...] = (H5dat, H5datByNumber, H5py, Memory, Folder, WebDataset, Mds, LitData, Lance, HuggingFace, Zarr)
 
 
 # Measuring
@@ -384,7 +433,7 @@ def _pictures(folder: Path, case: Case) -> tuple[Path, list[Any]]:
 
 
 def _written(one: Format, files: Path, pictures: Sequence[Any]) -> float:
-    if isinstance(one, H5datByNumber):
+    if not one.writes:
         return float("nan")
     shutil.rmtree(one.folder, ignore_errors=True)
     one.folder.mkdir()
@@ -398,12 +447,12 @@ def _singles(one: Format) -> float:
     read = one.single()
     if read is None:
         return float("nan")
-    numbers = random.Random(1).sample(range(one.case.count), SINGLES)
+    numbers = random.Random(1).sample(range(one.case.count), min(SINGLES, one.case.count))
     read(numbers[0])
     started = time.perf_counter()
     for number in numbers:
         read(number)
-    return (time.perf_counter() - started) / SINGLES * 1e6
+    return (time.perf_counter() - started) / len(numbers) * 1e6
 
 
 def _rate(one: Format, workers: int) -> float:

@@ -27,6 +27,8 @@ from tests.servers import heed_interrupts
 __all__ = ["first_run"]
 
 POOL = "test-pool"
+KILLED = 100
+"""Members of the archive whose run is killed: some twenty batches, a commit each."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Killed:
 def killed(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Killed]:
     """Begins at once and goes on beside the other tests; gives what there is to see once the process has been killed."""
     folder = tmp_path_factory.mktemp("killed")
-    archive = make_zip(folder / "a.zip", {f"{n:03}.png": picture(400, 300, n) for n in range(300)})
+    archive = make_zip(folder / "a.zip", {f"{n:03}.png": picture(400, 300, n) for n in range(KILLED)})
     output = folder / "out.h5"
     run = service.start(
         "ingest archives/ingest-archive", archives=[str(archive)], output=str(output),

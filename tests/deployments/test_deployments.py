@@ -20,7 +20,7 @@ import yaml
 import h5dat_lib
 from flows.prefect_client import CLIENT
 from tests.conftest import Bucket, config, make_folder, make_zip, picture
-from tests.deployments.conftest import POOL, Killed, Service, waited
+from tests.deployments.conftest import KILLED, POOL, Killed, Service, waited
 from tests.servers import credentials
 
 ROOT = Path(__file__).parents[2]
@@ -299,7 +299,6 @@ def test_failures_and_rejects_over_budget_are_told_by_a_block(
     assert set(told) == {"h5dat: verify output Failed", "h5dat: rejects over budget"}
     assert "verify x" in told["h5dat: verify output Failed"] and "the disk is full" in told["h5dat: verify output Failed"]
     assert "5 of 9 members were rejected" in told["h5dat: rejects over budget"]
-    assert len(received) == 2
 
 
 # Credentials
@@ -365,7 +364,7 @@ def test_a_run_whose_process_is_killed_goes_on_and_has_every_row_once(service: S
     states = [state["name"] for state in service.ask(f"flow_run_states/?flow_run_id={found.run}")]
     assert "Crashed" in states and "AwaitingRetry" in states
     with h5dat_lib.open(found.output) as file:
-        assert [file["images"].origin(row).member for row in range(len(file["images"]))] == [f"{n:03}.png" for n in range(300)]
+        assert [file["images"].origin(row).member for row in range(len(file["images"]))] == [f"{n:03}.png" for n in range(KILLED)]
         assert [each["status"] for each in file.runs()] == ["killed", "done"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -33,13 +34,24 @@ class FirstRun:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
-    """Takes 15 s, once. The server is stopped as soon as the flow has ended."""
-    home = tmp_path_factory.mktemp("first") / "home"
+    """Takes 15 s, once for all processes that share the tests. The server is stopped as soon as the flow has ended."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with (folder / "first.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        noted = folder / "first.json"
+        if not noted.exists():
+            noted.write_text(json.dumps(_first_run(folder / "first" / "home")))
+        url, flow_run = json.loads(noted.read_text())
+    return FirstRun(folder / "first" / "home", url, flow_run)
+
+
+def _first_run(home: Path) -> tuple[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, home)
         with running_server() as api:
             api.wait_until_healthy()
-            return FirstRun(home, api.url, _hello(api.url))
+            return api.url, _hello(api.url)
 
 
 def _hello(url: str) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,8 +114,12 @@ def test_quick_commands_do_not_import_prefect_or_decoders(
     assert ran.stdout.splitlines()[-1] == "LOADED []"
 
 
+SLOW = 80
+"""Members of an archive that takes a while."""
+
+
 def _slow_archive(folder: Path) -> Path:
-    return make_zip(folder / "slow.zip", {f"{n:04}.bmp": picture(900, 900, n, format="BMP") for n in range(120)})
+    return make_zip(folder / "slow.zip", {f"{n:04}.bmp": picture(900, 900, n, format="BMP") for n in range(SLOW)}, zipfile.ZIP_STORED)
 
 
 def _command(archive: Path) -> list[str]:
@@ -125,18 +130,7 @@ def _command(archive: Path) -> list[str]:
 
 def _start(folder: Path, *words: str, **options: object) -> subprocess.Popen[bytes]:
     (folder / "small.json").write_text('{"batch_seconds": 0.2, "workers": 2}')
-    command = [
-        sys.executable,
-        "-m",
-        "flows.cli",
-        "ingest",
-        str(_slow_archive(folder)),
-        "-o",
-        str(folder / "out.h5"),
-        "-c",
-        str(folder / "small.json"),
-    ]
-    return subprocess.Popen([*command, *words], cwd=ROOT, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen([*_command(_slow_archive(folder)), *words], cwd=ROOT, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def test_ctrl_c_leaves_a_readable_output_and_says_how_to_go_on(tmp_path: Path, h5dat: Run) -> None:
@@ -151,10 +145,10 @@ def test_ctrl_c_leaves_a_readable_output_and_says_how_to_go_on(tmp_path: Path, h
     assert b"same command" in said and all(b" members, " in line for line in progress), err  # none but on a busy machine
     contents = json.loads(h5dat("ls", tmp_path / "out.h5", "--json").out)
     first = contents["classes"][0]["rows"]
-    assert 0 < first < 120 and contents["runs"][0]["status"] == "interrupted"
+    assert 0 < first < SLOW and contents["runs"][0]["status"] == "interrupted"
     again = subprocess.run([*_command(tmp_path / "slow.zip"), "--direct", "--json"], cwd=ROOT, capture_output=True, check=True)
     report = json.loads(again.stdout)
-    assert report["skipped"] > 0 and report["rows"] == 120 - first
+    assert report["skipped"] > 0 and report["rows"] == SLOW - first
     assert h5dat("verify", tmp_path / "out.h5").code == 0
 
 
@@ -174,8 +168,8 @@ def test_a_terminal_sees_a_live_bar(tmp_path: Path) -> None:
     os.close(ours)
     assert process.wait(timeout=60) == 0
     text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen).decode()
-    assert "of 120 members" in text and "MB/s" in text and "0 rejects" in text
-    assert "120 members -> 120 rows" in text
+    assert f"of {SLOW} members" in text and "MB/s" in text and "0 rejects" in text
+    assert f"{SLOW} members -> {SLOW} rows" in text
 
 
 def test_the_same_ingest_again_says_so_in_one_line(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
@@ -226,7 +220,7 @@ def test_what_cannot_be_watched_is_told_in_one_line(h5dat: Run, tmp_path: Path) 
     assert ran.code == 2 and ran.err.count("\n") == 1 and "rules.0.output: " in ran.err
     rules = ROOT / "samples" / "rules" / "landing.json"
     assert "found neither a queue nor a prefix" in h5dat("watch", "--rules", rules).err
-    assert "prefixes: Value error, expected s3://bucket/prefix/" in h5dat("watch", "--rules", rules, "--prefix", "landing/").err
+    assert "prefixes: Value error, expected s3://bucket or" in h5dat("watch", "--rules", rules, "--prefix", "landing/").err
 
 
 def test_the_schema_of_rules_is_printed(h5dat: Run) -> None:

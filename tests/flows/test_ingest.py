@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 import h5dat_lib
 from tests.conftest import config, make_zip, picture
+from tests.flows.conftest import FirstRun
 from tests.poison.killers import REASONS, assert_only_killers_are_rejected, poisoned, texts
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +68,8 @@ def _h5dat(environment: dict[str, str], *words: object) -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    environment = _environment(tmp_path_factory.mktemp("home"))
+def server(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    environment = _environment(shutil.copytree(first_run.home, tmp_path_factory.mktemp("home") / "home"))
     up = _h5dat(environment, "up")
     assert up.returncode == 0, up
     try:
@@ -159,11 +162,11 @@ def test_the_python_function_runs_the_same_flow(server: Server, tmp_path: Path, 
     assert server.run_of(tmp_path / "out.h5")["state_type"] == "COMPLETED"
 
 
-def test_without_a_server_one_is_started_for_the_run_and_its_history_kept(server: Server, tmp_path: Path, archive: Path) -> None:
-    environment = _environment(tmp_path / "home")
+def test_without_a_server_one_is_started_for_the_run_and_its_history_kept(home: Path, tmp_path: Path, archive: Path) -> None:
+    environment = _environment(home)
     ran = _h5dat(environment, "ingest", archive, "-o", tmp_path / "out.h5", "--quiet")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", ""), ran
-    assert len(_processes_with(tmp_path / "home")) == 0
+    assert len(_processes_with(home)) == 0
     up = _h5dat(environment, "up")
     try:
         later = Server(up.stdout.split()[-1].rstrip("/"), environment)
@@ -186,7 +189,7 @@ def _processes_with(home: Path) -> list[psutil.Process]:
 
 def _started(environment: dict[str, str], tmp_path: Path) -> subprocess.Popen[bytes]:
     """An ingest that has committed its first batches and has more to do."""
-    archive = make_zip(tmp_path / "slow.zip", {f"{n:04}.bmp": picture(900, 900, n, format="BMP") for n in range(150)})
+    archive = make_zip(tmp_path / "slow.zip", {f"{n:04}.bmp": picture(900, 900, n, format="BMP") for n in range(100)}, zipfile.ZIP_STORED)
     (tmp_path / "small.json").write_text('{"batch_seconds": 0.3, "workers": 2}')
     words = ["ingest", archive, "-o", tmp_path / "out.h5", "-c", tmp_path / "small.json"]
     command = [sys.executable, "-m", "flows.cli", *map(str, words)]
@@ -206,26 +209,26 @@ def test_ctrl_c_ends_the_flow_and_leaves_a_readable_output(server: Server, tmp_p
     *progress, said = err.splitlines()
     assert b"same command" in said and all(b" members, " in line for line in progress), err  # none but on a busy machine
     with h5dat_lib.open(tmp_path / "out.h5") as file:
-        assert 0 < len(file["images"]) < 150
+        assert 0 < len(file["images"]) < 100
     assert server.run_of(tmp_path / "out.h5")["state_type"] == "CANCELLED"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux' own")
-def test_a_killed_flow_leaves_no_worker_and_no_server_and_the_next_goes_on_at_once(tmp_path: Path) -> None:
-    process = _started(_environment(tmp_path / "home"), tmp_path)
-    assert len(_processes_with(tmp_path / "home")) >= 4  # flow, server, two workers
+def test_a_killed_flow_leaves_no_worker_and_no_server_and_the_next_goes_on_at_once(home: Path, tmp_path: Path) -> None:
+    process = _started(_environment(home), tmp_path)
+    assert len(_processes_with(home)) >= 4  # flow, server, two workers
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 10
-    while left := _processes_with(tmp_path / "home"):
+    while left := _processes_with(home):
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.1)
     started = time.monotonic()
-    subprocess.run(process.args, env=_environment(tmp_path / "home"), capture_output=True, check=True, timeout=120)
+    subprocess.run(process.args, env=_environment(home), capture_output=True, check=True, timeout=120)
     assert time.monotonic() - started < 50, "waited for the lease of the killed run, which is 60 s"
     with h5dat_lib.open(tmp_path / "out.h5") as file:
         members = [file["images"].origin(row).member for row in range(len(file["images"]))]
-        assert members == sorted(members) and len(set(members)) == 150
+        assert members == sorted(members) and len(set(members)) == 100
 
 
 _RETRIED = """

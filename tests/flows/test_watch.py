@@ -27,8 +27,8 @@ from tests.test_watching import Watchers, archive, into, synced_texts, watchers
 
 __all__ = ["server"]
 pytestmark = pytest.mark.slow
-AWAY_SECONDS = float(os.environ.get("H5DAT_TEST_AWAY_SECONDS", "5"))
-"""For how long the store goes away; `make torture` takes longer."""
+AWAY_SECONDS = 20
+"""For how long the store goes away."""
 
 
 def _client(server: Server) -> dict[str, str]:

@@ -216,3 +216,10 @@ def test_a_replaced_output_is_said_before_anything_is_converted(bucket: Bucket, 
     with pytest.raises(OutputError, match="replaced since"):
         copy.restore(anew=False)
     assert bucket.get("out.h5") == b"another's"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_is_not_there_is_said_before_anything_is_converted(tmp_path: Path, h5dat: Command, config: Path) -> None:
+    ran = ingest(h5dat, archive(tmp_path / "1.zip", 0, 1), "s3://no-such-bucket-of-ours/out.h5", config)
+    assert (ran.code, ran.out) == (2, "") and "found NoSuchBucket" in ran.err and "check its name" in ran.err
+    assert not list((tmp_path / "home").rglob("out.h5"))

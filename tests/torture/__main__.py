@@ -6,8 +6,6 @@ Exit code 1 when anything was lost, doubled or torn.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -56,23 +54,12 @@ def inputs(options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
         yield f"hostile, {name}", hostile(name, options.seed, options.minutes * 60 / len(TARGETS))
 
 
-def watched(options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
-    """A watcher whose store throttles, is slow, and goes away for 20 s while it reads and while it syncs."""
-    figures, words = Figures(), ["-m", "pytest", "-q", "tests/flows/test_watch.py", "-k", "fifty"]
-    ran = subprocess.run([sys.executable, *words], env=os.environ | {"H5DAT_TEST_AWAY_SECONDS": "20"}, check=False)
-    figures.counts["archives watched through outages"] += 50
-    if ran.returncode:
-        figures.violate(f"H5DAT_TEST_AWAY_SECONDS=20 python {' '.join(words)}")
-    yield "watched", figures
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[tuple[str, Figures]]]] = {
     "points": points,
     "failures": failures,
     "kills": kills,
     "prefect": prefect,
     "soak": soaked,
-    "watch": watched,
     "hostile": inputs,
 }
 
