@@ -575,10 +575,10 @@ class Table:
         Raises IndexError, and InputError for a table without pictures.
         """
         row = checked_row(row, len(self))
-        number = int(self._rows_column("_member")[row])
-        place = row - int(self._of_member(number)[0])
+        numbers = self._rows_column("_member")
+        number = int(numbers[row])
         sha256 = self._file[MEMBERS]["sha256"][number]
-        return Wanted(self.named(row), alike.hash_of_row(self, row, decode), sha256, place, self._home, row)
+        return Wanted(self.named(row), alike.hash_of_row(self, row, decode), sha256, row - bisect_left(numbers, number), self._home, row)
 
     def like(self, query: Any, distance: int = DISTANCE, limit: int | None = None, rows: Any = None, decode: bool = False) -> list[Alike]:
         """Rows that look like a picture, the nearest first: those of the same bytes, then those whose perceptual hashes differ in at most
