@@ -34,8 +34,10 @@ demo-s3: setup ## the same by itself: archives that land in a bucket become an o
 
 torch: .venv/.torch ## add torch without CUDA, torchdata and Lightning to .venv; their tests are skipped without
 
-.venv/.torch: .venv/.done requirements-torch.txt
-	$(BIN)/python -m pip install --quiet -r requirements-torch.txt
+.venv/.torch: .venv/.done requirements-torch.txt requirements-torch.lock
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-torch.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-torch.lock
+	$(BIN)/python -m pip check
 	@touch $@
 
 test: setup ## lint, format, types, tests: what CI runs

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from h5dat_lib.errors import escaped
+from h5dat_lib.in_words import number, size
 
 if TYPE_CHECKING:
     import rich.progress
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
     from h5dat_lib.repacking import Repacked
-    from h5dat_lib.statistics import ClassFigures, ColumnFigures
+    from h5dat_lib.statistics import ClassFigures, ColumnFigures, Numbers
     from h5dat_lib.sync import Synced
     from h5dat_lib.verification import Verified
 
@@ -128,7 +129,7 @@ def show_report(report: Report, nothing: str = "") -> None:
     rate = report.bytes / max(report.seconds, 1e-3) / 1e6
     print(
         f"{report.output}: {report.members:,} members -> {report.rows:,} rows, {report.rejects:,} rejects, "
-        f"{_size(report.bytes)} in {report.seconds:.1f} s ({report.members / max(report.seconds, 1e-3):,.0f} members/s, {rate:,.1f} MB/s)"
+        f"{size(report.bytes)} in {report.seconds:.1f} s ({report.members / max(report.seconds, 1e-3):,.0f} members/s, {rate:,.1f} MB/s)"
     )
     _show_synced(report)
     if report.duplicates:
@@ -136,7 +137,7 @@ def show_report(report: Report, nothing: str = "") -> None:
     if report.skipped:
         print(f"{report.skipped:,} members were in already and were not converted again")
     if report.requests:
-        print(f"{_size(report.received)} read from S3 by {report.requests:,} requests")
+        print(f"{size(report.received)} read from S3 by {report.requests:,} requests")
     _show_labels(report.unlabelled)
     for archive in report.changed:
         print(f"{archive}: another version of it is in already; its members were added (`duplicates: skip` leaves out those that are in)")
@@ -165,7 +166,7 @@ def show_exported(exported: Exported) -> None:
     same = f", {exported.identical:,} of them their members byte for byte" if exported.identical else ""
     print(
         f"{escaped(exported.path)}: {exported.rows:,} rows as {exported.form} in {exported.files:,} files{same}, "
-        f"{_size(exported.bytes)} in {exported.seconds:.1f} s"
+        f"{size(exported.bytes)} in {exported.seconds:.1f} s"
     )
     if exported.renamed:
         print(f"{exported.renamed:,} files have another name than their members")
@@ -176,7 +177,7 @@ def show_exported(exported: Exported) -> None:
 def synced_in_words(took: Synced) -> str:
     """What syncing has taken, and what the store cannot do."""
     moved = [
-        f"{_size(count)} {how}"
+        f"{size(count)} {how}"
         for count, how in ((took.sent, "sent"), (took.copied, "copied in the store"), (took.received, "received"))
         if count
     ]
@@ -186,7 +187,7 @@ def synced_in_words(took: Synced) -> str:
 
 def show_plan(summary: PlanSummary) -> None:
     """The classes of a plan."""
-    rows = [(entry.name or "(rejected)", f"{entry.members:,}", _size(entry.bytes), f"{entry.batches:,}") for entry in summary.classes]
+    rows = [(entry.name or "(rejected)", f"{entry.members:,}", size(entry.bytes), f"{entry.batches:,}") for entry in summary.classes]
     _print_table(("class", "members", "bytes", "in batches"), rows)
     print(f"{summary.archive} ({summary.kind}): {summary.members:,} members in {summary.batches:,} batches")
     _show_labels(summary.unlabelled)
@@ -195,16 +196,16 @@ def show_plan(summary: PlanSummary) -> None:
 def show_contents(contents: dict[str, Any]) -> None:
     """What a file holds: classes and columns, sources, counts."""
     _print_classes(contents)
-    rows = [(source["uri"], source["kind"], _size(source["size"]), source["sha256"][:12]) for source in contents["sources"]]
+    rows = [(source["uri"], source["kind"], size(source["size"]), source["sha256"][:12]) for source in contents["sources"]]
     _print_table(("source", "kind", "bytes", "sha256"), rows)
-    print(f"{contents['path']}: {_size(contents['bytes'])}, {contents['members']:,} members, {contents['rejects']:,} rejects")
+    print(f"{contents['path']}: {size(contents['bytes'])}, {contents['members']:,} members, {contents['rejects']:,} rejects")
 
 
 def _print_classes(contents: dict[str, Any]) -> None:
     rows = []
     for entry in contents["classes"]:
-        rows.append((entry["name"], f"{entry['rows']:,}", "", "", "", "", _size(entry["bytes"])))
-        rows += [("", "", *_column_cells(column), _size(column["bytes"])) for column in entry["columns"]]
+        rows.append((entry["name"], f"{entry['rows']:,}", "", "", "", "", size(entry["bytes"])))
+        rows += [("", "", *_column_cells(column), size(column["bytes"])) for column in entry["columns"]]
         if entry["pairs"]:
             rows.append(("", "", f"and {entry['pairs']:,} key/value pairs", "", "", "", ""))
     _print_table(("class", "rows", "column", "layout", "shape", "type", "on disk"), rows)
@@ -232,7 +233,7 @@ def show_verified(path: str, verified: Verified) -> None:
         member = f" ({found.member})" if found.member else ""
         print(f"{path}: {found.table} {rows}{member}: column {escaped(found.column)}: {found.reason}")
     state = f"{len(verified.mismatches):,} mismatches" if verified.mismatches else "all as written"
-    print(f"{path}: {verified.chunks:,} chunks, {_size(verified.bytes)} read: {state}")
+    print(f"{path}: {verified.chunks:,} chunks, {size(verified.bytes)} read: {state}")
 
 
 def show_compared(compared: Compared) -> None:
@@ -261,20 +262,20 @@ def show_merged(merged: Merged) -> None:
         print(f"{escaped(uri)}: is in several files, and came in once")
     print(
         f"{merged.output}: {merged.rows:,} rows of {merged.members:,} members in {merged.archives:,} archives, {merged.rejects:,} rejects, "
-        f"{_size(merged.bytes)} in {merged.seconds:.1f} s"
+        f"{size(merged.bytes)} in {merged.seconds:.1f} s"
     )
 
 
 def show_repacked(repacked: Repacked) -> None:
     """What repacking has made of a file."""
     print(
-        f"{repacked.output}: {repacked.rows:,} rows, {_size(repacked.before)} before, {_size(repacked.after)} now, {repacked.seconds:.1f} s"
+        f"{repacked.output}: {repacked.rows:,} rows, {size(repacked.before)} before, {size(repacked.after)} now, {repacked.seconds:.1f} s"
     )
 
 
 def show_space(needed: int, free: int) -> None:
     """What repacking may need, to standard error, before it begins."""
-    print(f"needs up to {_size(needed)} beside the file until it is done; {_size(free)} are free", file=sys.stderr)
+    print(f"needs up to {size(needed)} beside the file until it is done; {size(free)} are free", file=sys.stderr)
 
 
 def show_values(values: dict[str, Any]) -> None:
@@ -291,15 +292,15 @@ def show_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def show_statistics(figures: Sequence[ClassFigures]) -> None:
-    """Columns with their bytes, then the brightness of pictures and the balance of labels."""
+    """Columns with their bytes, then the brightness of pictures, the range of numbers and the balance of labels."""
     header = ("class", "rows", "column", "layout", "shape", "type", "on disk", "decoded")
     rows, remarks = [], []
     for entry in figures:
         rows.append((entry.name, f"{entry.rows:,}", *[""] * 6))
         for column in entry.columns:
             shape = "varies" if column.shape is None else " x ".join(map(str, column.shape))
-            decoded = "" if column.decoded is None else _size(column.decoded)
-            rows.append(("", "", column.name, column.layout, shape, column.dtype, _size(column.stored), decoded))
+            decoded = "" if column.decoded is None else size(column.decoded)
+            rows.append(("", "", column.name, column.layout, shape, column.dtype, size(column.stored), decoded))
             remarks += _column_remarks(f"{entry.name}.{column.name}", column)
     _print_table(header, rows)
     for remark in remarks:
@@ -310,10 +311,20 @@ def _column_remarks(name: str, column: ColumnFigures) -> list[str]:
     found = []
     if column.brightness:
         mean, std = (", ".join(f"{value:.2f}" for value in values) for values in (column.brightness.mean, column.brightness.std))
-        found.append(f"{name}: mean {mean}, standard deviation {std} of {column.brightness.pictures:,} pictures")
+        others = f", {column.brightness.others:,} of another kind left out" if column.brightness.others else ""
+        found.append(f"{name}: mean {mean}, standard deviation {std} of {column.brightness.pictures:,} pictures{others}")
+    if column.numbers:
+        found.append(f"{name}: {_numbers_in_words(column.numbers)}")
     if column.balance:
         found.append(f"{name}: " + ", ".join(f"{label} {count:,}" for label, count in islice(column.balance.items(), _LABELS)))
     return found
+
+
+def _numbers_in_words(numbers: Numbers) -> str:
+    text = f"{number(numbers.low)} to {number(numbers.high)}"
+    if numbers.mean is not None and numbers.std is not None:
+        text += f", mean {number(numbers.mean)}, standard deviation {number(numbers.std)}"
+    return text + (f", {numbers.missing:,} rows without" if numbers.missing else "")
 
 
 def _in_words(value: Any) -> str:
@@ -328,11 +339,3 @@ def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     for row in rows:
         table.add_row(*map(escaped, row))
     console.print(table)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

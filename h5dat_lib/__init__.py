@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
     from h5dat_lib.repacking import Packing, repack
+    from h5dat_lib.reporting import report
     from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
 
@@ -42,6 +43,7 @@ __all__ = [
     "merge",
     "open",
     "repack",
+    "report",
     "retry",
     "verify",
 ]
@@ -64,6 +66,7 @@ _HOMES = {
     "diff": "difference",
     "merge": "merging",
     "repack": "repacking",
+    "report": "reporting",
     "retry": "retrying",
     "verify": "verification",
 }

@@ -34,8 +34,11 @@ def is_typed(column: Column) -> bool:
 
 
 def of_few(values: list[str], codes: Array) -> pa.Array:
-    """Strings of which each is that of its code: a dictionary."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype("i4"), mask=codes < 0), pa.array(values, pa.string()))
+    """Strings of which each is that of its code, -1 where there is none: a dictionary, in which each string is once, as pandas wants it."""
+    missing, places = codes < 0, {value: place for place, value in enumerate(dict.fromkeys(values))}
+    if len(places) < len(values):
+        codes = np.array([places[value] for value in values], "i4")[codes]
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype("i4"), mask=missing), pa.array(list(places), pa.string()))
 
 
 def joined(left: Mapping[str, pa.Array], right: Mapping[str, pa.Array]) -> pa.Table:

@@ -86,6 +86,9 @@ class ImageOptions(Settings):
     """strict: a damaged picture is a reject; tolerant: what decoded of it is kept, and its row says what is wrong."""
     vector_size: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Pixels of the longer side that SVG and EPS are drawn with; their own size when not given."""
+    phash: Literal["auto", "always", "never"] = "auto"
+    """A column of perceptual hashes, which `find --like` and `--duplicates` compare. auto: where pixels are decoded anyway; always: also of
+    pictures that are kept encoded, which are then decoded for it alone, and take 15 times as long as without."""
 
 
 class VideoOptions(Settings):
@@ -287,7 +290,7 @@ class ClassRule(Settings):
 
 
 _COLUMNS: dict[Medium, str] = {
-    "images": "pixels height width channels orientation format mode frame frames duration damage",
+    "images": "pixels height width channels orientation format mode frame frames duration damage phash",
     "videos": "first count total width height rotation pixel_aspect fps duration codec format audio damage summary",
     "audio": "samples sample_rate channels layout duration codec format damage",
     "documents": "document line",
@@ -401,6 +404,10 @@ class S3Options(Settings):
     """An output in S3 is synced after a commit when so many seconds have passed since the last time, and at the end."""
     cache_dir: Path | None = None
     """Where working copies of outputs in S3 lie; below `$H5DAT_HOME` or the user's data folder when not given."""
+    blocks_dir: Path | None = None
+    """Where blocks of the outputs in S3 that are read are kept, for other processes and later runs; in memory only when not given."""
+    blocks_bytes: Annotated[int, Field(ge=0)] = 20 << 30
+    """How much of the disk they may take."""
 
     @field_validator("endpoint")
     @classmethod

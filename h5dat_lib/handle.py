@@ -106,7 +106,8 @@ class Handle:
         trusted, cache_bytes, threads, s3 = self._how
         if s3:
             aws.use(s3)
-        blocks = BlockFile(self.path) if isinstance(self.path, str) else None
+        kept = (s3.blocks_dir, s3.blocks_bytes) if s3 else ()
+        blocks = BlockFile(self.path, *kept) if isinstance(self.path, str) else None
         hdf5 = open_readonly(blocks or Path(self.path), trusted)
         found = _first_run(hdf5)
         if self._expected not in (None, found):

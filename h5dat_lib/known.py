@@ -10,7 +10,7 @@ import numpy as np
 
 from h5dat_lib.columns import Array
 
-__all__ = ["Known", "save_known"]
+__all__ = ["Known", "binary", "save_known"]
 
 
 class Known:
@@ -32,13 +32,13 @@ class Known:
 
 def save_known(path: Path, hashes: Iterable[Array]) -> None:
     """Saves SHA-256s, given as arrays (n,) of 64 hexadecimal digits, S64; holds them all, 32 bytes each."""
-    found = [_binary(part) for part in hashes if len(part)]
+    found = [binary(part) for part in hashes if len(part)]
     values = np.unique(np.concatenate(found)) if found else np.empty(0, "S32")
     values.tofile(path)
 
 
-def _binary(digits: Array) -> Array:
-    """(n,) S64 of hexadecimal digits -> (n,) S32."""
+def binary(digits: Array) -> Array:
+    """(n,) S64 of hexadecimal digits -> (n,) S32; of an empty one, zeros."""
     codes = np.ascontiguousarray(digits).view("u1")
     values = (codes & 15) + 9 * (codes >> 6)  # "0" to "9" are 0x30 to 0x39, "a" to "f" 0x61 to 0x66
     return (values[0::2] << 4 | values[1::2]).view("S32")

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from h5dat_lib import browse
+from h5dat_lib import alike, browse
+from h5dat_lib.alike import DISTANCE, Alike, Group, Wanted
 from h5dat_lib.chunked import Rows, fault, row_numbers
 from h5dat_lib.columns import FRAMES, Array, PairType, column_name
 from h5dat_lib.errors import FormatError, InputError, unknown
 from h5dat_lib.format import attribute, table_attributes
 from h5dat_lib.handle import CACHE_BYTES, Handle
+from h5dat_lib.known import binary
 from h5dat_lib.lineage import ARCHIVES, BATCHES, LINEAGE, MEMBERS, REJECTS, RUNS, sample_key
 from h5dat_lib.read_columns import Column, checked_row, open_column, python_value
+from h5dat_lib.words import containing, words_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -232,7 +235,7 @@ class File:
         self._check_ours()
         if MEMBERS not in self:
             return
-        wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*/*" if pattern.endswith("/") else f"*{pattern}*"
+        wanted = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
         members = self[MEMBERS]
         for first in range(0, len(members), _STEP):
             rows = slice(first, first + _STEP)
@@ -566,6 +569,81 @@ class Table:
         left, right = (on, on) if isinstance(on, str) else on
         sides = ((self, left, ROW), (other, right, OTHER_ROW))
         return joined(*({"on": table._values(name, slice(None)), row: table._values("row", slice(None))} for table, name, row in sides))
+
+    def wanted(self, row: int, decode: bool = False) -> Wanted:
+        """What `like` looks for when it is asked for a row, to ask other tables for it; ``decode`` as there.
+
+        Raises IndexError, and InputError for a table without pictures.
+        """
+        row = checked_row(row, len(self))
+        numbers = self._rows_column("_member")
+        number = int(numbers[row])
+        sha256 = self._file[MEMBERS]["sha256"][number]
+        return Wanted(self.named(row), alike.hash_of_row(self, row, decode), sha256, row - bisect_left(numbers, number), self._home, row)
+
+    def like(self, query: Any, distance: int = DISTANCE, limit: int | None = None, rows: Any = None, decode: bool = False) -> list[Alike]:
+        """Rows that look like a picture, the nearest first: those of the same bytes, then those whose perceptual hashes differ in at most
+        ``distance`` of 64 bits.
+
+        ``query`` is a picture's path, bytes or pixels, a row of this table, which is not found itself, or what `wanted` gives of
+        another's. Of ``rows`` only, when they are given. Hashes are those stored (`image.phash`); ``decode`` computes those that are not,
+        from all pixels. Raises InputError for what is no picture or distance, a table without pictures, and one without hashes when no row
+        is of the same bytes; IndexError.
+        """
+        if isinstance(query, int | np.integer):
+            query = self.wanted(int(query), decode)
+        asked = query if isinstance(query, Wanted) else alike.wanted_picture(query)
+        if asked.home != self._home:
+            asked = replace(asked, row=-1)
+        return alike.like(self, asked, distance, limit, self._mask(rows), decode)
+
+    def duplicates(self, distance: int = 0, rows: Any = None, decode: bool = False) -> list[Group]:
+        """Groups of rows that came from members of the same bytes, from the same place in them, or whose perceptual hashes differ in at
+        most ``distance`` bits. Of a table without hashes the first rows of members of the same bytes.
+
+        ``rows`` and ``decode`` are as of `like`. Raises InputError for what is no distance, and one above 0 for a table without hashes.
+        """
+        return alike.duplicates(self, distance, self._mask(rows), decode)
+
+    def search(self, text: str) -> Array:
+        """Numbers (n,) int64 of the rows that have all words of a text in their strings, texts, categories, or pairs, as any part of
+        them, whatever the case. Raises InputError when it has no words.
+        """
+        pairs = Table(self._file, f"{self.class_name}/_pairs") if "_pairs" in self._group else None
+        return containing(self, pairs, words_of(text))
+
+    @property
+    def _home(self) -> str:
+        return f"{self._file.path}, {self.class_name}"
+
+    def _mask(self, rows: Any) -> Array | None:
+        if rows is None:
+            return None
+        mask = np.zeros(len(self), bool)
+        mask[row_numbers(rows, len(self))] = True
+        return mask
+
+    def rows_of_content(self, sha256: str, place: int = 0) -> Array:
+        """Numbers (n,) int64 of the rows that came from members with these bytes: of each the one in this place, from 0."""
+        members, found = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file.handle), [np.empty(0, "i8")]
+        for first in range(0, len(members), _SLAB):
+            same = np.flatnonzero(members[first : first + _SLAB] == sha256.encode())
+            found += [self._of_member(first + number)[place : place + 1] for number in same.tolist()]
+        return np.concatenate(found)
+
+    def contents(self) -> tuple[Array, Array]:
+        """SHA-256 (rows, 4) uint64 of the member of each row, all 0 where it is not known, and the row's place (rows,) int64 in it."""
+        members = self._rows_column("_member")[:].astype("i8")
+        changes = np.diff(members, prepend=-1) != 0
+        first, which = np.flatnonzero(changes), np.cumsum(changes) - 1
+        digits = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file.handle)
+        if len(members) and not 0 <= members.min() <= members.max() < len(digits):
+            raise fault(self._group, f"rows of members {members.min()} to {members.max()}", f"0 to {len(digits) - 1}")
+        digests = np.zeros((len(first), 4), "u8")
+        for at in range(0, len(first), _SLAB):
+            part = slice(at, at + _SLAB)
+            digests[part] = binary(digits[members[first[part]]].astype("S64")).view("u8").reshape(-1, 4)
+        return digests[which], np.arange(len(members)) - first[which]
 
     def _typed(self) -> list[str]:
         from h5dat_lib.arrow import is_typed

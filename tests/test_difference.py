@@ -48,7 +48,7 @@ def test_a_file_is_the_same_as_itself_and_as_another_run_of_the_same_archive(hom
     ("settings", "layout"),
     [
         ({"image": {"layout": "ragged"}}, "dense and ragged"),
-        ({"image": {"storage": "encoded"}}, "dense and encoded"),
+        ({"image": {"storage": "encoded", "phash": "always"}}, "dense and encoded"),
         ({"compression": {"filter": "none"}}, "filters deflate and none"),
     ],
 )

@@ -294,7 +294,7 @@ def test_lineage_records_run_archive_member_and_batch(tmp_path: Path) -> None:
         data = MEMBERS["pictures/003.png"]
         assert (origin.member, origin.size, origin.crc32) == ("pictures/003.png", len(data), zlib.crc32(data))
         assert origin.sha256 == hashlib.sha256(data).hexdigest()
-        assert (origin.archive, origin.run, origin.converter) == (str(archive), report.run, "png/2")
+        assert (origin.archive, origin.run, origin.converter) == (str(archive), report.run, "png/3")
         [run], [source] = file.runs(), file.archives()
         assert run["status"] == "done" and run["members"] == len(MEMBERS) and run["end"] >= run["start"] > 0
         assert "h5py" in json.loads(run["versions"]) and json.loads(run["configuration"])["workers"] == 2

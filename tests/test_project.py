@@ -24,6 +24,9 @@ PICTURES = SAMPLES / "pictures"
 
 LAYERS = (
     "errors",
+    "in_words",
+    "markup",
+    "charts",
     "splits",
     "superblock",
     "journal",
@@ -31,6 +34,7 @@ LAYERS = (
     "config",
     "home",
     "columns",
+    "phash",
     "storage",
     "archive",
     "convert",
@@ -54,15 +58,19 @@ LAYERS = (
     "browse",
     "arrow",
     "query",
+    "alike",
+    "words",
     "sampling",
     "training",
     "torch_datasets",
     "read",
+    "read_pictures",
+    "contact_sheet",
     "statistics",
+    "reporting",
     "history",
     "destined",
     "verification",
-    "contact_sheet",
     "lock",
     "sync",
     "column_writers",
@@ -94,20 +102,30 @@ The package's own ``__init__`` is outermost: it gives the names that users impor
 # The lock
 
 
-def locked() -> list[str]:
+LOCKS = pytest.mark.parametrize("name", ["requirements.lock", "requirements-torch.lock"])
+
+
+def locked(name: str = "requirements.lock") -> list[str]:
     """One string a requirement, with its hashes: continued lines joined, comments left out."""
-    text = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    text = (ROOT / name).read_text().replace("\\\n", " ")
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def test_every_locked_requirement_is_one_version_with_hashes() -> None:
+@LOCKS
+def test_every_locked_requirement_is_one_version_with_hashes(name: str) -> None:
     pattern = re.compile(r"[a-z0-9.-]+==\S+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+ *")
-    assert [line for line in locked() if not pattern.fullmatch(line)] == []
+    assert locked(name) and [line for line in locked(name) if not pattern.fullmatch(line)] == []
 
 
-def test_the_lock_names_no_host() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@LOCKS
+def test_a_lock_names_no_host(name: str) -> None:
+    text = (ROOT / name).read_text()
     assert re.findall(r"(?m)^.*(?:://|index-url|find-links|@ ).*$", text) == []
+
+
+def test_no_package_is_in_both_locks() -> None:
+    names = [{line.partition("==")[0] for line in locked(name)} for name in ("requirements.lock", "requirements-torch.lock")]
+    assert names[0] & names[1] == set()
 
 
 def test_the_lock_satisfies_every_dependency() -> None:

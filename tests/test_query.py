@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -126,6 +127,14 @@ def test_a_table_has_typed_columns(file: h5dat_lib.File) -> None:
     assert "pixels" not in file["images"].table().column_names
     with pytest.raises(UnknownName, match=r"no column 'widht'.*did you mean 'width'"):
         file["images"].table(["widht"])
+
+
+def test_members_that_share_a_key_have_it_in_pandas_too(tmp_path: Path) -> None:
+    members = {f"{n}.{side}.png": picture(seed=n) for n in range(2) for side in ("left", "right")}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", config())
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        table = file["images"].table(["key", "member"])
+    assert table.to_pandas()["key"].tolist() == ["0", "0", "1", "1"] and table["member"].to_pylist() == [*members]
 
 
 def test_tables_are_joined_by_the_key_of_their_samples_or_by_columns(file: h5dat_lib.File) -> None:

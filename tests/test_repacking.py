@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made(folder, "dense.h5", a)
     shutil.copyfile(made(folder, "dense.h5"), folder / "ragged.h5")
     made(folder, "ragged.h5", b)
-    made(folder, "encoded.h5", a, image={"storage": "encoded"})
+    made(folder, "encoded.h5", a, image={"storage": "encoded", "phash": "always"})
     return folder
 
 
@@ -100,7 +100,7 @@ def test_the_next_ingest_knows_the_archives_and_stores_as_the_file_does(home: Pa
     h5dat_lib.repack(home / "encoded.h5", output, Packing(storage="decoded", filter="none", level=3))
     with pytest.raises(OutputError, match=r'compression.filter: "none" in the file, "deflate" now'):
         h5dat_lib.ingest(home / "a.zip", output, config(image={"storage": "encoded"}))
-    now = config(compression={"filter": "none"})
+    now = config(compression={"filter": "none"}, image={"phash": "always"})
     assert h5dat_lib.ingest(home / "a.zip", output, now).batches == 0
     assert h5dat_lib.ingest(home / "b.zip", output, now).rows == 39
     assert h5dat_lib.verify(output).mismatches == []

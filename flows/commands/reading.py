@@ -1,23 +1,22 @@
-"""Commands that look into a file: a row, the first rows, where a row came from, members by name or condition, figures of all columns."""
+"""Commands that look into a file: a row, the first rows, where a row came from, figures of all columns."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.options import AsJson, ConfigFile, OutputName, s3_of
-from h5dat_lib.errors import InputError
+from h5dat_lib.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from h5dat_lib.read import File, Table
 
 Address = Annotated[str, typer.Argument(metavar="ROW", help="A class and a row, images/3; or a class and a member, images/shop/1163.jpg.")]
-Limit = Annotated[int, typer.Option("--number", "-n", min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option("--number", "--limit", "-n", min=1, help="At most so many.")]
 
 
 def show(
@@ -32,7 +31,7 @@ def show(
     from h5dat_lib.read import open_tables
 
     with open_tables(file, s3_of(config)) as opened:
-        table, number = _found(opened, row)
+        table, number = row_of(opened, row)
         pixels = table["pixels"][number] if "pixels" in table.columns else None
         values = {"row": f"{table.class_name}/{number}", "member": _member(table, number), **_plain_values(table, number)}
         pairs = {key: value for key, value, _ in table.pairs(number)}
@@ -68,32 +67,17 @@ def origin(file: OutputName, row: Address, config: ConfigFile = None, as_json: A
     from h5dat_lib.read import open_tables
 
     with open_tables(file, s3_of(config)) as opened:
-        table, number = _found(opened, row)
+        table, number = row_of(opened, row)
         found = asdict(table.origin(number))
     typer.echo(json.dumps(found, indent=2)) if as_json else _print_values(found)
-
-
-def find(
-    file: OutputName,
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A glob of member paths, *.jpg, or a text in them.")],
-    where: Annotated[str, typer.Option("--where", metavar="SQL", help="Of rows that meet it: \"label = 'Shirts' and height > 9\".")] = "",
-    number: Limit = 1000,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """List members by their path and, with --where, by their columns; a class that lacks one of those has none."""
-    from flows.display import show_rows
-    from h5dat_lib.read import open_tables
-
-    with open_tables(file, s3_of(config)) as opened:
-        members = _meeting(opened, pattern, where) if where else (asdict(found) for found in opened.members(pattern))
-        found = list(islice(members, number))
-    typer.echo(json.dumps(found, indent=2)) if as_json else show_rows(found)
 
 
 def stats(
     file: OutputName,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="How many pictures of a class are looked at; 0: all.")] = 1000,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="HTML", help="Write a page with pictures and charts to a file instead.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,12 +86,28 @@ def stats(
     from h5dat_lib.read import open_tables
     from h5dat_lib.statistics import statistics
 
+    if plot is not None:
+        _plot(file, plot, pictures or None, config, as_json)
+        return
     with open_tables(file, s3_of(config)) as opened:
         figures = statistics(opened, pictures or None)
     typer.echo(json.dumps([asdict(figure) for figure in figures], indent=2)) if as_json else show_statistics(figures)
 
 
-def _found(opened: File, address: str) -> tuple[Table, int]:
+def _plot(file: str, page: Path, pictures: int | None, config: Path | None, as_json: bool) -> None:
+    """Writes the page, and says how large it is."""
+    from h5dat_lib.in_words import size
+    from h5dat_lib.reporting import report
+
+    data = report(file, pictures, s3_of(config)).encode("utf-8", "xmlcharrefreplace")
+    try:
+        page.write_bytes(data)
+    except OSError as exc:
+        raise OutputError(f"{page}: the page could not be written ({exc}); name another file") from exc
+    typer.echo(json.dumps({"plot": str(page), "bytes": len(data)}) if as_json else f"{page}: {size(len(data))}")
+
+
+def row_of(opened: File, address: str) -> tuple[Table, int]:
     """The table and the row of an address. Raises InputError when there is none."""
     names = [name for name in opened.tables if address.startswith(f"{name}/")]
     if not names:
@@ -122,25 +122,6 @@ def _found(opened: File, address: str) -> tuple[Table, int]:
     if not len(rows):
         raise InputError(f"{opened.path}: {table.class_name} has {len(table)} rows and no row or member {which!r}")
     return table, int(rows[0])
-
-
-def _meeting(opened: File, pattern: str, where: str) -> Any:
-    """Members of rows that meet a condition, table by table. Raises what the last table raises when the condition fits none."""
-    failure: InputError | None = None
-    fitting = False
-    for name in opened.tables:
-        try:
-            rows = set(opened[name].where(where).tolist())
-        except InputError as exc:
-            failure = exc
-            continue
-        fitting = True
-        for found in opened.members(pattern):
-            if found.table == name:
-                met = sorted(rows.intersection(range(found.row, found.row + found.rows)))
-                yield from (asdict(found) | {"row": row, "rows": 1} for row in met)
-    if not fitting and failure is not None:
-        raise failure
 
 
 def _member(table: Table, number: int) -> str:

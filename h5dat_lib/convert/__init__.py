@@ -23,7 +23,7 @@ __all__ = ["HANDLERS", "Handler", "by_extension", "formats", "handler_for", "sin
 
 def _picture(name: str, extensions: tuple[str, ...], megabyte_seconds: float) -> Handler:
     kind = name.upper()
-    return Handler(name, 2, "images", extensions, image.SIGNATURES.get(kind, ()), partial(image.convert, kind), 0.0002, megabyte_seconds)
+    return Handler(name, 3, "images", extensions, image.SIGNATURES.get(kind, ()), partial(image.convert, kind), 0.0002, megabyte_seconds)
 
 
 def _video(name: str, extensions: tuple[str, ...]) -> Handler:

@@ -7,12 +7,15 @@ brought to the colours and the size that are asked for, and described, here and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
+from h5dat_lib import phash
 from h5dat_lib.archive.member import Content
-from h5dat_lib.columns import Arrays, Block, Bytes, Column, Fault, Scalars
+from h5dat_lib.columns import Array, Arrays, Block, Bytes, Column, Fault, Scalars, Untyped
 from h5dat_lib.config import ImageOptions, Limits, MediumOptions
 from h5dat_lib.convert.bitmap import open_bitmap
 from h5dat_lib.convert.colours import CHANNELS, in_8_bit, recoloured, to_srgb
@@ -21,7 +24,7 @@ from h5dat_lib.convert.fits import open_fits
 from h5dat_lib.convert.handler import Signature, carries
 from h5dat_lib.convert.heif import open_heif
 from h5dat_lib.convert.icon import open_cursor, open_icon, open_icons
-from h5dat_lib.convert.jpeg import open_jpeg
+from h5dat_lib.convert.jpeg import open_jpeg, small_grey
 from h5dat_lib.convert.jpeg2000 import open_jpeg2000
 from h5dat_lib.convert.orientation import upright
 from h5dat_lib.convert.picture import Decoded, Opener, Picture, Pixels
@@ -107,6 +110,8 @@ OPENERS: dict[str, Opener] = {
 _STORED = Limits(pixels=1 << 62, frames=1 << 62)
 """What has been stored was within the limits of its run."""
 _DAMAGE_BYTES = 64
+_GLANCE = 64
+"""Pixels that a side has at least when a JPEG is decoded for its hash alone."""
 
 
 def convert(kind: str, content: Content, options: MediumOptions) -> Iterator[Block | Fault]:
@@ -117,7 +122,7 @@ def convert(kind: str, content: Content, options: MediumOptions) -> Iterator[Blo
     ``orientation`` uint8, the EXIF orientation that has been applied; ``format`` S8 and ``mode`` S8, the source's format and mode;
     ``frames`` uint32, how many the file has. When all frames are asked for also ``frame`` uint32, its number, and ``duration``
     float32, seconds, 0 where the file has none. In tolerant mode also ``damage`` S64, what is wrong with the pixels, empty when
-    nothing is. Pairs are what a header says.
+    nothing is. ``phash`` uint64, the perceptual hash, where it is asked for. Pairs are what a header says.
 
     Raises MemberError when the picture is damaged, is not of that kind, or has more pixels or frames than the limits allow; in
     tolerant mode only when nothing of it can be decoded, and a frame that cannot be, behind others, is a Fault.
@@ -140,7 +145,13 @@ def probe(data: bytes, options: ImageOptions, limits: Limits) -> tuple[tuple[int
 
 def decode(data: bytes, options: ImageOptions) -> Pixels:
     """The pixels of an encoded picture, (height, width, channels), as `convert` gives them first. Raises MemberError."""
-    return _finished(_open(data, options, _STORED), options).pixels
+    picture = _open(data, options, _STORED)
+    return _finished(picture, _upright(picture).pixels, options)
+
+
+def fingerprint(data: bytes) -> int | None:
+    """The perceptual hash of a picture's file, of its first frame; None where it has none. Raises MemberError when it is no picture."""
+    return phash.phash(_upright(_open(data, ImageOptions(damaged="tolerant"), Limits())).pixels)
 
 
 def attributes(options: ImageOptions) -> dict[str, str]:
@@ -177,16 +188,24 @@ def _kinds(data: bytes, signatures: Mapping[str, tuple[Signature, ...]]) -> Iter
 
 def _encoded(data: bytes, picture: Picture, options: ImageOptions) -> Block:
     """The file itself; in tolerant mode it is decoded, too, to find what is wrong with it."""
-    damage = picture.decode().damage if options.damaged == "tolerant" else ""
-    return _block(picture, Bytes([data], "encoded"), _shape(picture, options), _marks(damage, options), attributes(options))
+    decoded = _upright(picture) if options.damaged == "tolerant" else None
+    marks = _marks(decoded.damage if decoded else "", options)
+    hashed = None
+    if options.phash == "always" or (options.phash == "auto" and decoded):
+        hashed = _hashed(phash.frequencies(decoded.pixels) if decoded else _glance(data, picture))
+    columns = {"pixels": Bytes([data], "encoded"), **_described(picture, _shape(picture, options)), **marks}
+    return Block(1, columns, picture.pairs, attributes(options), untyped=hashed)
 
 
 def _row(picture: Picture, options: ImageOptions, number: int | None = None) -> Block:
-    decoded = _finished(picture, options)
+    decoded = _upright(picture)
+    pixels = _finished(picture, decoded.pixels, options)
     marks = _marks(decoded.damage, options)
     if number is not None:
         marks |= {"frame": Scalars([number], "<u4"), "duration": Scalars([decoded.duration], "<f4")}
-    return _block(picture, Arrays([decoded.pixels]), decoded.pixels.shape, marks, {})
+    columns = {"pixels": Arrays([pixels]), **_described(picture, pixels.shape), **marks}
+    hashed = None if options.phash == "never" else _hashed(phash.frequencies(decoded.pixels))
+    return Block(1, columns, picture.pairs, untyped=hashed)
 
 
 def _all_rows(picture: Picture, options: ImageOptions) -> Iterator[Block | Fault]:
@@ -201,9 +220,8 @@ def _all_rows(picture: Picture, options: ImageOptions) -> Iterator[Block | Fault
             return
 
 
-def _block(picture: Picture, pixels: Column, shape: tuple[int, ...], marks: dict[str, Column], how: dict[str, str]) -> Block:
-    columns: dict[str, Column] = {
-        "pixels": pixels,
+def _described(picture: Picture, shape: tuple[int, ...]) -> dict[str, Column]:
+    return {
         "height": _value(shape[0], "<u4"),
         "width": _value(shape[1], "<u4"),
         "channels": _value(shape[2], "|u1"),
@@ -212,7 +230,6 @@ def _block(picture: Picture, pixels: Column, shape: tuple[int, ...], marks: dict
         "mode": _value(picture.mode.encode(), "|S8"),
         "frames": _value(picture.frames, "<u4"),
     }
-    return Block(1, columns | marks, picture.pairs, how)
 
 
 @lru_cache(maxsize=256)
@@ -227,6 +244,15 @@ def _marks(damage: str, options: ImageOptions) -> dict[str, Column]:
     return {"damage": Scalars([damage.encode("ascii", "replace")[:_DAMAGE_BYTES]], f"|S{_DAMAGE_BYTES}")}
 
 
+def _hashed(frequencies: Array | None) -> Untyped:
+    """The column of the perceptual hash; those of many pictures are made at once."""
+    return Untyped(((frequencies,),), _hashes)
+
+
+def _hashes(rows: Sequence[Sequence[Any]]) -> dict[str, Column]:
+    return {"phash": phash.hashes([frequencies for (frequencies,) in rows])}
+
+
 # Pixels
 
 
@@ -236,11 +262,24 @@ def _shape(picture: Picture, options: ImageOptions) -> tuple[int, int, int]:
     return (*resized(*picture.upright, options.resize), channels)
 
 
-def _finished(picture: Picture, options: ImageOptions) -> Decoded:
-    """The frame, turned upright, in the colours and of the size that are asked for."""
+def _upright(picture: Picture) -> Decoded:
+    """The frame, turned upright."""
     decoded = picture.decode()
-    pixels = decoded.pixels if picture.turned else upright(decoded.pixels, picture.orientation)
+    if picture.turned or picture.orientation == 1:
+        return decoded
+    return replace(decoded, pixels=upright(decoded.pixels, picture.orientation))
+
+
+def _glance(data: bytes, picture: Picture) -> Array | None:
+    """What a hash is made of, of a picture whose pixels nobody needs: of a JPEG by an eighth of them. None when they cannot be decoded."""
+    small = small_grey(data, _GLANCE, _GLANCE) if picture.format == "JPEG" and picture.dtype == "|u1" else None
+    with suppress(MemberError):
+        return phash.frequencies(_upright(picture).pixels if small is None else upright(small, picture.orientation))
+    return None
+
+
+def _finished(picture: Picture, pixels: Pixels, options: ImageOptions) -> Pixels:
+    """Upright pixels of the frame, in the colours and of the size that are asked for."""
     if options.profile == "srgb" and picture.profile:
         pixels = to_srgb(pixels if options.color == "keep" else in_8_bit(pixels), picture.profile)
-    pixels = resize(recoloured(pixels, options.color), options.resize, picture.upright)
-    return decoded if pixels is decoded.pixels else Decoded(pixels, decoded.damage, decoded.duration)
+    return resize(recoloured(pixels, options.color), options.resize, picture.upright)

@@ -93,6 +93,16 @@ def plain_pixels(data: bytes, mode: bytes, out: Pixels | None = None) -> Pixels 
     return pixels
 
 
+def small_grey(data: bytes, height: int, width: int) -> Pixels | None:
+    """The grey of a JPEG, (height, width, 1), by averages of up to 8 x 8 pixels, of which there are at least so many; None when the
+    decoder has a complaint, as of colours that have no grey among them."""
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "GRAY", min_height=height, min_width=width)
+    except ValueError:
+        return None
+    return pixels
+
+
 def _of_12_bit(data: bytes, header: tuple[int, int, str], bits: int, turn: int, ending: str, options: ImageOptions) -> Picture:
     height, width, mode = header
     if bits != 12 or mode not in ("L", "RGB"):

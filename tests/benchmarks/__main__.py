@@ -17,6 +17,7 @@ from tests.benchmarks.large import large
 from tests.benchmarks.memory import memory
 from tests.benchmarks.reading import reading
 from tests.benchmarks.remote import remote
+from tests.benchmarks.searching import searching
 from tests.benchmarks.speed import commit, encoded, photos, scaling, small_files
 from tests.benchmarks.start_up import start_up
 from tests.benchmarks.sync import sync
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "converters": converters,
     "reading": reading,
     "large": large,
+    "searching": searching,
     "remote": remote,
     "sync": sync,
     "exports": exports,

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str | Path, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | int | Path, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs Python with these arguments and returns what it printed. Raises RuntimeError with its last lines when it failed."""
     found = subprocess.run(command(*arguments), cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False)
     if found.returncode:
@@ -25,7 +25,7 @@ def run(*arguments: str | Path, home: Path | None = None) -> subprocess.Complete
     return found
 
 
-def command(*arguments: str | Path) -> list[str]:
+def command(*arguments: str | int | Path) -> list[str]:
     """The command line of Python with these arguments."""
     return [sys.executable, *map(str, arguments)]
 
@@ -44,7 +44,7 @@ def one_run(way: str, archive: Path, output: Path, *options: str | Path, home: P
     return found
 
 
-def cli(*arguments: str | Path, home: Path | None = None) -> float:
+def cli(*arguments: str | int | Path, home: Path | None = None) -> float:
     """Wall seconds of one `h5dat` command."""
     started = time.perf_counter()
     run("-m", "flows.cli", *arguments, home=home)

@@ -85,27 +85,26 @@ def test_origin_prints_what_the_library_says(h5dat: Run, output: Path) -> None:
     assert "sha256" in h5dat("origin", output, "images/1").out
 
 
-def test_find_lists_members_by_path_and_by_columns(h5dat: Run, output: Path) -> None:
-    found = json.loads(h5dat("find", output, "shop/*", "--json").out)
-    assert {(entry["table"], entry["row"]) for entry in found} == {("documents", 0), *(("images", row) for row in range(4))}
-    wide = json.loads(h5dat("find", output, "*", "--where", "width > 9", "--json").out)
-    assert [entry["member"] for entry in wide] == ["shop/2.png", "shop/3.png"]
-    assert len(json.loads(h5dat("find", output, "shop/*", "-n", "2", "--json").out)) == 2
-    assert h5dat("find", output, "nothing").out == "no rows\n"
-
-
 def test_stats_prints_bytes_brightness_and_shapes(h5dat: Run, output: Path) -> None:
     classes = {entry["name"]: entry for entry in json.loads(h5dat("stats", output, "--json").out)}
     assert classes["tables"]["rows"] == 3 and classes["images"]["columns"][0]["brightness"]["pictures"] == 4
-    assert "images.pixels: mean" in h5dat("stats", output).out
+    shown = h5dat("stats", output).out
+    assert "images.pixels: mean" in shown and "images.width: 8 to 11, mean 9.5, standard deviation 1.118" in shown
+
+
+def test_stats_writes_a_page(h5dat: Run, output: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    ran = h5dat("stats", output, "--plot", page, "--pictures", "2")
+    assert ran.code == 0 and ran.out.startswith(f"{page}: ") and "2 pictures, of 2 evenly spread over 4 rows" in page.read_text("utf-8")
+    assert json.loads(h5dat("stats", output, "--plot", page, "--json").out) == {"plot": str(page), "bytes": page.stat().st_size}
+    ran = h5dat("stats", output, "--plot", tmp_path)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "name another file" in ran.err
 
 
 WRONG = {
     ("show", "images/4"): "4 rows and no row or member '4'",
     ("show", "pictures/4"): "expected CLASS/ROW or CLASS/MEMBER",
     ("head", "imagse"): "no class 'imagse'; it has documents, images, tables; did you mean 'images'?",
-    ("find", "*", "--where", "widht > 3"): "no column 'widht'",
-    ("find", "*", "--where", "width >"): "syntax error",
 }
 
 

@@ -210,7 +210,7 @@ _FILM = {"audio": True, "every": 2, "resize": {"width": 8, "height": 8, "mode": 
 
 
 def _output(data: bytes, folder: Path, rng: Random) -> int:
-    """Opens a file, reads all that can be read, and verifies it; one part that is refused does not keep from the next."""
+    """Opens a file, reads all that can be read, verifies it, and makes its page; one part that is refused does not keep from the next."""
     path = folder / "a.h5"
     path.write_bytes(data)
     read = 0
@@ -221,6 +221,9 @@ def _output(data: bytes, folder: Path, rng: Random) -> int:
                 read += 1
     with suppress(*_HDF5_REFUSALS):
         h5dat_lib.verify(path)
+    with suppress(*_HDF5_REFUSALS):
+        h5dat_lib.report(path)
+        read += 1
     return read
 
 
