@@ -206,7 +206,7 @@ class _Comparison:
 
     def _compare_storage(self, name: str, column: str) -> None:
         a, b = (_described(file, name, column) for file in self._files)
-        told = [f"{key} {a[key]} and {b[key]}" for key in a if a[key] != b.get(key)]
+        told = [f"{key} {a[key]} and {b[key]}" for key in a if key in b and a[key] != b[key]]
         if told:
             self._found.storage.append(f"{name}/{column}: {', '.join(told)}")
         forms = [{"form": form} if (form := _form(file.hdf5[name][link_name(column)])) else {} for file in self._files]

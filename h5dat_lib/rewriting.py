@@ -13,7 +13,7 @@ from h5dat_lib.config import Config
 from h5dat_lib.errors import OutputError
 from h5dat_lib.journal import Disk, journal_of
 from h5dat_lib.slabs import Spool
-from h5dat_lib.staged import Segment
+from h5dat_lib.staged import Segment, StagedScalars
 from h5dat_lib.storage import is_remote
 
 
@@ -67,5 +67,5 @@ def append(output: Output, segments: Iterable[Segment], spool: Spool, commit_byt
         with output.transaction() as writer:
             while segment is not None and size < commit_bytes:
                 writer.table(segment.table).append(segment, spool, {})
-                size += spool.size + segment.rows
+                size += spool.size + sum(column.values.nbytes for column in segment.columns.values() if isinstance(column, StagedScalars))
                 segment = next(coming, None)

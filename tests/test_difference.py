@@ -166,6 +166,15 @@ def test_numbers_of_other_types_are_compared_exactly(home: Path, tmp_path: Path)
     assert _changed(home, tmp_path, as_type("<f8", 1)).counts == {"values": 1}
 
 
+def test_a_column_of_categories_is_compared_with_one_of_strings(tmp_path: Path) -> None:
+    same = {f"{n}.json": b'{"b": "alike"}' for n in range(40)}
+    other = {f"{n}.json": b'{"b": "other %d"}' % n for n in range(40)}
+    one, two = (made(tmp_path, f"{n}.h5", make_zip(tmp_path / f"{n}.zip", each)) for n, each in enumerate((same, other)))
+    found = h5dat_lib.diff(one, two)
+    assert found.counts == {"archive": 2, "attribute": 1, "rows": 80}
+    assert any(line.startswith("documents/b: layout categorical and plain") for line in found.storage)
+
+
 def test_what_cannot_be_compared_is_said(home: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
