@@ -148,6 +148,7 @@ class _Merging:
             if rows or not slabs.rows:
                 yield from slabs.segments(found, spool)
             self.counts[name] = self.counts.get(name, 0) + rows
+        file.handle.cache.clear()  # so that memory does not grow with the inputs, which all are open
 
     def _runs(self, file: File, kept: Array) -> tuple[Ranges, _Numbers]:
         """The runs that archives which come in are of; a run that came in with another file is that one."""
