@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands import exporting, finding, reading, service, storage
+from flows.commands import exporting, finding, reading, rework, service, storage
 from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Workers, s3_of
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
 
@@ -28,7 +28,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="The configuration: a file to start from, the effective one, its JSON Schema.")
 app.add_typer(config_app, name="config")
-for command in (storage.sync, storage.pull, reading.show, reading.head, reading.origin, finding.find, reading.stats, exporting.export):
+_LOOKS = (reading.show, reading.head, reading.origin, finding.find, reading.stats)
+for command in (storage.sync, storage.pull, *_LOOKS, exporting.export, rework.diff, rework.merge, rework.repack):
     app.command()(command)
 
 _EXIT_CODES: dict[type[H5datError], int] = {

@@ -18,9 +18,12 @@ from h5dat_lib.in_words import number, size
 if TYPE_CHECKING:
     import rich.progress
 
+    from h5dat_lib.difference import Compared, Difference
     from h5dat_lib.exporting import Exported
+    from h5dat_lib.merging import Merged
     from h5dat_lib.pipeline import Progress, Report
     from h5dat_lib.plan import PlanSummary
+    from h5dat_lib.repacking import Repacked
     from h5dat_lib.statistics import ClassFigures, ColumnFigures, Numbers
     from h5dat_lib.sync import Synced
     from h5dat_lib.verification import Verified
@@ -231,6 +234,48 @@ def show_verified(path: str, verified: Verified) -> None:
         print(f"{path}: {found.table} {rows}{member}: column {escaped(found.column)}: {found.reason}")
     state = f"{len(verified.mismatches):,} mismatches" if verified.mismatches else "all as written"
     print(f"{path}: {verified.chunks:,} chunks, {size(verified.bytes)} read: {state}")
+
+
+def show_compared(compared: Compared) -> None:
+    """What differs, a line each, how many there are of what, and what is stored otherwise."""
+    for found in compared.differences:
+        print(_difference_in_words(found))
+    if compared.more:
+        print(f"... and {compared.more:,} more")
+    for line in compared.storage:
+        print(f"stored otherwise: {escaped(line)}")
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in compared.counts.items())
+    print(f"{compared.a}, {compared.b}: {'the same values' if compared.same else f'differ: {counts}'}")
+
+
+def _difference_in_words(found: Difference) -> str:
+    sign = {"a": "-", "b": "+", "both": "~"}[found.where]
+    where = [found.kind, found.table, *([f"member {found.member}"] if found.member else []), found.archive and f"of {found.archive}"]
+    rows = [f"{found.rows:,} rows"] if found.rows else [f"part {found.part}"] if found.part else []
+    column = [f"column {found.column}"] if found.column else []
+    return f"{sign} {escaped(', '.join(filter(None, [*where, *rows, *column, found.detail])))}"
+
+
+def show_merged(merged: Merged) -> None:
+    """What a merge has written."""
+    for uri in merged.duplicates:
+        print(f"{escaped(uri)}: is in several files, and came in once")
+    print(
+        f"{merged.output}: {merged.rows:,} rows of {merged.members:,} members in {merged.archives:,} archives, {merged.rejects:,} rejects, "
+        f"{size(merged.bytes)} in {merged.seconds:.1f} s"
+    )
+
+
+def show_repacked(repacked: Repacked) -> None:
+    """What repacking has made of a file."""
+    print(
+        f"{repacked.output}: {repacked.rows:,} rows, {size(repacked.before)} before, {size(repacked.after)} now, {repacked.seconds:.1f} s"
+    )
+
+
+def show_space(needed: int, free: int) -> None:
+    """What repacking may need, to standard error, before it begins."""
+    print(f"needs up to {size(needed)} beside the file until it is done; {size(free)} are free", file=sys.stderr)
 
 
 def show_values(values: dict[str, Any]) -> None:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from h5dat_lib.config import Config
+    from h5dat_lib.difference import diff
     from h5dat_lib.errors import H5datError
     from h5dat_lib.exporting import ExportOptions, export
+    from h5dat_lib.merging import merge
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
     from h5dat_lib.read import File, Origin, Reject, Table, open
+    from h5dat_lib.repacking import Packing, repack
     from h5dat_lib.reporting import report
     from h5dat_lib.retrying import retry
     from h5dat_lib.verification import verify
@@ -28,14 +31,18 @@ __all__ = [
     "File",
     "H5datError",
     "Origin",
+    "Packing",
     "Progress",
     "Reject",
     "Report",
     "Start",
     "Table",
+    "diff",
     "export",
     "ingest",
+    "merge",
     "open",
+    "repack",
     "report",
     "retry",
     "verify",
@@ -55,6 +62,10 @@ _HOMES = {
     "Reject": "read",
     "Table": "read",
     "open": "read",
+    "Packing": "repacking",
+    "diff": "difference",
+    "merge": "merging",
+    "repack": "repacking",
     "report": "reporting",
     "retry": "retrying",
     "verify": "verification",

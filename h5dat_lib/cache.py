@@ -33,3 +33,9 @@ class ChunkCache:
             self._chunks[key] = chunk
             while self._bytes > self._most:
                 self._bytes -= self._chunks.pop(next(iter(self._chunks))).nbytes
+
+    def clear(self) -> None:
+        """Forgets all chunks."""
+        with self._lock:
+            self._chunks.clear()
+            self._bytes = 0

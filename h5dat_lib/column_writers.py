@@ -19,7 +19,7 @@ from h5dat_lib.columns import MOST_CATEGORIES, SCALAR_CHUNK_BYTES, STRING_BYTES,
 from h5dat_lib.errors import OutputError
 from h5dat_lib.format import attribute
 from h5dat_lib.layout import PixelLayout
-from h5dat_lib.staged import StagedCategories, StagedChunks, StagedColumn, StagedFile, StagedScalars
+from h5dat_lib.staged import Chunks, StagedCategories, StagedChunks, StagedColumn, StagedScalars
 
 _HELD_BYTES = 256 << 10
 """Numbers of one dataset that are collected before they are written, within a transaction."""
@@ -65,7 +65,7 @@ class ColumnWriter(Protocol):
         """Whether the values can be appended without changing the column's type."""
         ...
 
-    def append(self, column: Any, staged: StagedFile, base: int) -> None: ...
+    def append(self, column: Any, staged: Chunks, base: int) -> None: ...
 
     def pad(self, rows: int) -> None:
         """Appends rows without a value."""
@@ -199,7 +199,7 @@ class ScalarWriter:
             return _width(column.values, column.missing) <= mine.itemsize
         return mine.kind == "f" and _is_exact_as_float(column.values)
 
-    def append(self, column: StagedScalars, staged: StagedFile, base: int) -> None:
+    def append(self, column: StagedScalars, staged: Chunks, base: int) -> None:
         values = column.values + np.uint64(base) if base else column.values
         missing = _no_numbers(values) if column.missing is None and self.dtype.kind == "S" else column.missing
         self.extend(_cast(values, missing, self.dtype), missing)
@@ -296,7 +296,7 @@ class CategoryWriter:
     def fits(self, column: StagedColumn) -> bool:
         return isinstance(column, StagedCategories) and len(self._known.keys() | set(column.names.tolist())) <= MOST_CATEGORIES
 
-    def append(self, column: StagedCategories, staged: StagedFile, base: int) -> None:
+    def append(self, column: StagedCategories, staged: Chunks, base: int) -> None:
         new = [name for name in column.names.tolist() if name not in self._known]
         if new:
             self._add_names(np.array(new, column.names.dtype), staged)
@@ -304,7 +304,7 @@ class CategoryWriter:
         codes = np.array([*map(self._known.__getitem__, column.names.tolist()), -1], "<i4")
         self._codes.append(codes[column.codes])
 
-    def _add_names(self, names: Array, staged: StagedFile) -> None:
+    def _add_names(self, names: Array, staged: Chunks) -> None:
         added = StagedScalars(names, None)
         if not self._names.fits(added):
             self._names.flush()
@@ -364,7 +364,7 @@ class BytesWriter:
             return self.layout == column.layout
         return self.layout == "ragged" and self._parts["shape"].dataset.shape[1:] == column.shape.shape[1:]
 
-    def append(self, column: StagedScalars | StagedChunks, staged: StagedFile, base: int) -> None:
+    def append(self, column: StagedScalars | StagedChunks, staged: Chunks, base: int) -> None:
         if isinstance(column, StagedScalars):
             missing = _no_numbers(column.values) if column.missing is None else column.missing
             self.extend_text(*_texts(column.values, missing), missing)
@@ -378,7 +378,7 @@ class BytesWriter:
             self._parts["shape"].append(column.shape)
             self._parts["dtype"].append(column.dtype)
 
-    def _append_chunks(self, staged: StagedFile, column: StagedChunks) -> None:
+    def _append_chunks(self, staged: Chunks, column: StagedChunks) -> None:
         size = self._values.chunks[0]
         first = len(self._values) // size
         self._values.resize((first + len(column.chunks)) * size, axis=0)
@@ -466,7 +466,7 @@ class DenseWriter:
             return False
         return bool((column.shape == self.dataset.shape[1:]).all() and (column.dtype == self.dataset.dtype.str.encode()).all())
 
-    def append(self, column: StagedChunks, staged: StagedFile, base: int) -> None:
+    def append(self, column: StagedChunks, staged: Chunks, base: int) -> None:
         row = len(self.dataset)
         self.dataset.resize(row + len(column.length), axis=0)
         pieces, height = self.pieces, self.dataset.chunks[1]

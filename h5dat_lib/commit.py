@@ -148,7 +148,7 @@ class Output:
         """
         skipped = rows = rejects = 0
         keys: set[str] = set()
-        with self._transaction() as writer:
+        with self.transaction() as writer:
             for batch in staged:
                 key = _batch_key(batch)
                 if key in self.committed | keys:
@@ -186,7 +186,7 @@ class Output:
         """Records how the run ended and what its archives were; does nothing when it committed nothing."""
         if RUNS not in self._rows:
             return
-        with self._transaction() as writer:
+        with self.transaction() as writer:
             writer.table(RUNS).set(self._rows[RUNS], run.ending())
             self._note_archives(writer, archives)
 
@@ -199,8 +199,11 @@ class Output:
                 self._endings[number] = ending
 
     @contextmanager
-    def _transaction(self) -> Iterator[Writer]:
-        """The one place where HDF5 is opened for writing. What is written between opening and closing is one unit."""
+    def transaction(self) -> Iterator[Writer]:
+        """The one place where HDF5 is opened for writing. What is written between opening and closing is one unit.
+
+        Raises OutputError when that cannot be done, FormatError when the file is damaged; it is then as it was.
+        """
         self._refuse_unknown()
         rows, endings, last = dict(self._rows), dict(self._endings), self._last
         try:

@@ -11,16 +11,29 @@ from typing import Any
 import h5py
 import numpy as np
 
-from h5dat_lib.chunked import Rows
+from h5dat_lib.chunked import Rows, fault
 from h5dat_lib.columns import Array
-from h5dat_lib.config import RUN_ONLY, Config
+from h5dat_lib.config import RUN_ONLY, Config, parse
+from h5dat_lib.errors import FormatError
 from h5dat_lib.format import attribute
-from h5dat_lib.layout import Forms, PixelLayout
+from h5dat_lib.layout import Forms, Keys, PixelLayout
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read import File, Table
 from h5dat_lib.read import open_tables as open_file
 
-__all__ = ["History", "KnownArchive", "LastBatch", "Rejected", "history", "member_hashes", "rejected"]
+__all__ = [
+    "History",
+    "KnownArchive",
+    "LastBatch",
+    "Rejected",
+    "first_rows",
+    "history",
+    "history_of",
+    "keys_of",
+    "member_hashes",
+    "recorded_config",
+    "rejected",
+]
 
 _STEP = 1 << 16
 """Members that are read at a time."""
@@ -93,18 +106,32 @@ class History:
 def history(path: str | Path) -> History:
     """The history of an output. Raises FormatError when the file is not H5DAT's, or damaged where its lineage lies."""
     with open_file(path) as file:
-        if BATCHES not in file.hdf5:
-            return History()
-        runs = file[RUNS]
-        return History(
-            tuple(_archives(file)),
-            frozenset(runs["config_digest"][:]),
-            runs["configuration"][len(runs) - 1],
-            frozenset(file[BATCHES]["key"][:]),
-            _forms(file),
-            tuple(row for row, status in enumerate(runs["status"][:]) if status == "running"),
-            _last(file),
-        )
+        return history_of(file)
+
+
+def history_of(file: File) -> History:
+    """The history of a file that is open."""
+    if BATCHES not in file.hdf5:
+        return History()
+    runs = file[RUNS]
+    return History(
+        tuple(_archives(file)),
+        frozenset(runs["config_digest"][:]),
+        runs["configuration"][len(runs) - 1],
+        frozenset(file[BATCHES]["key"][:]),
+        _forms(file),
+        tuple(row for row, status in enumerate(runs["status"][:]) if status == "running"),
+        _last(file),
+    )
+
+
+def recorded_config(path: object, configuration: str) -> Config:
+    """A configuration as a run has recorded it. Raises FormatError when it is none, ConfigError when this version cannot read it."""
+    try:
+        data = json.loads(configuration)
+    except ValueError as exc:
+        raise FormatError(f"{path}: found a run without a configuration ({exc}), expected JSON; make the file anew") from exc
+    return parse(data, f"{path}: configuration of a run")
 
 
 def _last(file: File) -> LastBatch | None:
@@ -140,11 +167,11 @@ def rejected(path: Path) -> list[Rejected]:
         if ARCHIVES not in file.hdf5:
             return []
         found: dict[tuple[int, str], list[int]] = {}
-        first_rows = _first_rows(file)
+        firsts = first_rows(file)
         for row, (archive, member) in enumerate(_values(file, REJECTS, "archive", "path")):
-            found.setdefault((first_rows[archive], member), []).append(row)
+            found.setdefault((firsts[archive], member), []).append(row)
         for archive, member in _values(file, MEMBERS, "archive", "path"):
-            found.pop((first_rows[archive], member), None)
+            found.pop((firsts[archive], member), None)
         known = list(_archives(file))
     by_archive: dict[int, dict[str, list[int]]] = {}
     for (archive, member), rows in found.items():
@@ -153,9 +180,11 @@ def rejected(path: Path) -> list[Rejected]:
     return [Rejected(row, known[row], members) for row, members in by_archive.items()]
 
 
-def _first_rows(file: File) -> list[int]:
+def first_rows(file: File) -> list[int]:
     """For each row of the archives table, the row by which the archive came in: its own, but for a retry."""
     retries = np.ma.filled(file[ARCHIVES]["retry_of"][:], _NONE)
+    if ((retries >= len(retries)) & (retries != _NONE)).any():
+        raise fault(file.hdf5[ARCHIVES], f"retries of archives up to {retries[retries != _NONE].max()}", f"less than {len(retries)}")
     return [row if first == _NONE else first for row, first in enumerate(retries.tolist())]
 
 
@@ -184,6 +213,8 @@ def member_hashes(path: Path, without: Collection[str]) -> Iterator[Array]:
 def _archives(file: File) -> Iterator[KnownArchive]:
     table, batches = file[ARCHIVES], file[BATCHES]
     of_archive = batches["archive"][:].astype("i8")
+    if ((of_archive < 0) | (of_archive >= len(table))).any():
+        raise fault(file.hdf5[BATCHES], f"batches of archives {of_archive.min()} to {of_archive.max()}", f"0 to {len(table) - 1}")
     members = np.bincount(of_archive, batches["members"][:], len(table)).astype("i8")
     further = np.bincount(of_archive, _continued(batches), len(table)).astype("i8")
     numbers = np.zeros(len(table), "i8")
@@ -197,8 +228,19 @@ def _archives(file: File) -> Iterator[KnownArchive]:
 
 def _forms(file: File) -> Forms:
     """What has been decided of the rows of the classes that are in the file."""
-    keys = {str(name): json.loads(found) for name in file.classes if (found := attribute(file.hdf5[name], "keys"))}
+    keys = {str(name): found for name in file.classes if (found := keys_of(attribute(file.hdf5[name], "keys"), file, name))}
     return Forms({name: layout for name in file.tables if (layout := _layout(file.hdf5, name))}, keys)
+
+
+def keys_of(recorded: Any, file: File, name: str) -> Keys:
+    """What of the documents of a class are columns, as an attribute of its table has it; none without one."""
+    try:
+        keys = json.loads(recorded) if recorded is not None else {}
+    except (TypeError, ValueError) as exc:
+        raise fault(file.hdf5[name], f"keys {recorded!r}", "a JSON object") from exc
+    if not isinstance(keys, dict):
+        raise fault(file.hdf5[name], f"keys {recorded!r}", "a JSON object")
+    return keys
 
 
 def _layout(file: h5py.File, name: str) -> PixelLayout | None:
@@ -206,11 +248,11 @@ def _layout(file: h5py.File, name: str) -> PixelLayout | None:
     if "pixels" not in file[name]:
         return None
     pixels = file[name]["pixels"]
-    layout = attribute(pixels, "layout")
-    if layout == "dense":
-        size = int(np.prod(pixels.chunks)) * pixels.dtype.itemsize
-        return PixelLayout(size, pixels.shape[1:], pixels.dtype.str)
-    return PixelLayout(pixels["values"].chunks[0]) if layout == "ragged" else None
+    layout, chunked = str(attribute(pixels, "layout")), pixels if isinstance(pixels, h5py.Dataset) else pixels.get("values")
+    if layout not in ("dense", "ragged") or not isinstance(chunked, h5py.Dataset) or chunked.chunks is None:
+        return None
+    size = int(np.prod(chunked.chunks)) * chunked.dtype.itemsize
+    return PixelLayout(size, chunked.shape[1:], chunked.dtype.str) if layout == "dense" else PixelLayout(size)
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:

@@ -63,16 +63,14 @@ def pixel_layout(probes: Sequence[tuple[tuple[int, ...], str]], options: ImageOp
     if not probes:
         return PixelLayout(_LEAST_CHUNK * 16)
     if options.layout == "dense" or (options.layout == "auto" and len(set(probes)) == 1):
-        shape, dtype = probes[0]
-        return PixelLayout(_dense_chunk(shape, dtype), shape, dtype, strict=options.layout == "dense")
+        return dense_layout(*probes[0], strict=options.layout == "dense")
     sizes = sorted(math.prod(shape) * int(dtype[2:]) for shape, dtype in probes)
     median = sizes[len(sizes) // 2]
     return PixelLayout(min(max(1 << (median - 1).bit_length(), _LEAST_CHUNK), CHUNK_BYTES))
 
 
-def _dense_chunk(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of one chunk: whole pixel rows, in the fewest pieces of at most `CHUNK_BYTES`, all of one height but the last."""
+def dense_layout(shape: tuple[int, ...], dtype: str, most: int = CHUNK_BYTES, strict: bool = False) -> PixelLayout:
+    """Chunks of whole pixel rows: the fewest equal pieces of a picture of at most ``most`` bytes, the last filled up."""
     row_bytes = shape[1] * shape[2] * int(dtype[2:])
-    most = max(CHUNK_BYTES // row_bytes, 1)
-    pieces = math.ceil(shape[0] / most)
-    return math.ceil(shape[0] / pieces) * row_bytes
+    pieces = math.ceil(shape[0] / max(most // row_bytes, 1))
+    return PixelLayout(math.ceil(shape[0] / pieces) * row_bytes, shape, dtype, strict)

@@ -38,7 +38,7 @@ from h5dat_lib.columns import (
 from h5dat_lib.config import Compression
 from h5dat_lib.errors import MemberError
 from h5dat_lib.layout import PixelLayout
-from h5dat_lib.staged import CHUNK, Segment, StagedCategories, StagedChunks, StagedColumn, StagedScalars, StageWriter
+from h5dat_lib.staged import CHUNK, Blobs, Segment, StagedCategories, StagedChunks, StagedColumn, StagedScalars, StageWriter
 
 SEGMENT_BYTES = 1 << 20
 """Memory that the numbers of a class may take before they are written to the staged file as a segment."""
@@ -51,13 +51,13 @@ _MANY_STRINGS = 4096
 
 
 class ChunkPacker:
-    """Cuts bytes into chunks of one size, compresses them and writes them to the staged file.
+    """Cuts bytes into chunks of one size, compresses them and writes them to where they are staged.
 
     A chunk that deflate does not make smaller is stored as it is, which HDF5's filter mask says of it. ``raw`` does not
     even try, for bytes that are compressed already.
     """
 
-    def __init__(self, out: StageWriter, chunk_bytes: int, compression: Compression, raw: bool = False) -> None:
+    def __init__(self, out: Blobs, chunk_bytes: int, compression: Compression, raw: bool = False) -> None:
         self.chunk_bytes = chunk_bytes
         self._out = out
         self._compression = compression

@@ -124,25 +124,26 @@ class File:
     """
 
     def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+        self.handle = handle
+        """Through which chunks are read."""
         self._tables: dict[str, _Contents] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return File, (self._handle,)
+        return File, (self.handle,)
 
     def __repr__(self) -> str:
-        state = "closed" if self._handle.closed else ", ".join(f"{name} ({len(self[name]):,} rows)" for name in self.classes)
+        state = "closed" if self.handle.closed else ", ".join(f"{name} ({len(self[name]):,} rows)" for name in self.classes)
         return f"<{self.path}: {state or 'no classes'}>"
 
     @property
     def path(self) -> Path | str:
         """The file's path, or its URI in S3."""
-        return self._handle.path
+        return self.handle.path
 
     @property
     def hdf5(self) -> h5py.File:
         """The h5py file underneath, as it is open in this process."""
-        return self._handle.hdf5
+        return self.handle.hdf5
 
     def __enter__(self) -> File:
         return self
@@ -152,26 +153,26 @@ class File:
 
     def close(self) -> None:
         """Closes the file; columns can no longer be read."""
-        self._handle.close()
+        self.handle.close()
 
     def refresh(self) -> None:
         """Opens the file as it is now, with what a run has committed since. Tables show it; columns are to be taken from them anew.
 
         Raises FormatError when another file has taken its place.
         """
-        self._handle = self._handle.reopened()
+        self.handle = self.handle.reopened()
         self._tables = {}
         self.__dict__.pop("classes", None)
 
     @property
     def requests(self) -> int:
         """Requests that have been sent to S3 for it in this process; 0 of a local file."""
-        return self._handle.requests
+        return self.handle.requests
 
     @cached_property
     def classes(self) -> tuple[ClassName, ...]:
         """Names of the classes, each a table; with the groups that it lies in, `train/images`. A file of another make has none."""
-        if not self._handle.is_ours:
+        if not self.handle.is_ours:
             return ()
         try:
             return tuple(ClassName(name, self) for name in _classes(self.hdf5))
@@ -179,7 +180,7 @@ class File:
             raise FormatError(f"{self.path}: found damaged groups ({exc}), expected tables; make the file anew") from exc
 
     def _check_ours(self) -> None:
-        if not self._handle.is_ours:
+        if not self.handle.is_ours:
             raise FormatError(
                 f"{self.path}: found an HDF5 file without H5DAT's mark, expected an H5DAT file with tables; "
                 "look through it with groups(), datasets(), attrs() and find(), or open it with h5py"
@@ -192,7 +193,7 @@ class File:
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a class, or lineage table. Raises FormatError when that cannot be read."""
-        if not self._handle.is_ours:
+        if not self.handle.is_ours:
             return False
         try:
             return name in self.hdf5 and attribute(self.hdf5[name], "columns") is not None
@@ -206,7 +207,7 @@ class File:
         return Table(self, name)
 
     def _contents(self, name: str) -> _Contents:
-        self._handle.check_open()
+        self.handle.check_open()
         if name not in self._tables:
             if name not in self:
                 raise unknown(f"{self.path}: no class", name, self.classes)
@@ -380,7 +381,7 @@ class Table:
             group, link = self._group, contents.links[name]
             if link not in group:
                 raise fault(group, f"no column {name!r}", "one, as its attribute `columns` says")
-            column = open_column(group[link], group, self._file._handle)
+            column = open_column(group[link], group, self._file.handle)
             column.belongs_to(self, name)
             contents.columns[name] = column
         return contents.columns[name]
@@ -624,7 +625,7 @@ class Table:
 
     def rows_of_content(self, sha256: str, place: int = 0) -> Array:
         """Numbers (n,) int64 of the rows that came from members with these bytes: of each the one in this place, from 0."""
-        members, found = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file._handle), [np.empty(0, "i8")]
+        members, found = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file.handle), [np.empty(0, "i8")]
         for first in range(0, len(members), _SLAB):
             same = np.flatnonzero(members[first : first + _SLAB] == sha256.encode())
             found += [self._of_member(first + number)[place : place + 1] for number in same.tolist()]
@@ -635,7 +636,7 @@ class Table:
         members = self._rows_column("_member")[:].astype("i8")
         changes = np.diff(members, prepend=-1) != 0
         first, which = np.flatnonzero(changes), np.cumsum(changes) - 1
-        digits = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file._handle)
+        digits = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file.handle)
         if len(members) and not 0 <= members.min() <= members.max() < len(digits):
             raise fault(self._group, f"rows of members {members.min()} to {members.max()}", f"0 to {len(digits) - 1}")
         digests = np.zeros((len(first), 4), "u8")
@@ -687,7 +688,7 @@ class Table:
             return f"{self.class_name}[{row}]"
 
     def _rows_column(self, link: str) -> Rows:
-        return Rows(self._group[link], self._file._handle)
+        return Rows(self._group[link], self._file.handle)
 
     def describe(self) -> dict[str, Any]:
         """name, rows, key/value pairs, bytes on disk, and each column with layout, shape of a value (None: varies), dtype and bytes."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Archive
-from h5dat_lib.config import Config, parse
+from h5dat_lib.config import Config
 from h5dat_lib.errors import InputError
-from h5dat_lib.history import KnownArchive, Rejected, history, rejected
+from h5dat_lib.history import KnownArchive, Rejected, history, recorded_config, rejected
 from h5dat_lib.pipeline import Ingest, Progress, Report
 from h5dat_lib.plan import Done
 from h5dat_lib.storage import is_remote, sha256_of
@@ -67,7 +66,7 @@ def last_config(output: str | Path) -> Config:
     configuration = history(restored(str(output)) if is_remote(str(output)) else Path(output)).configuration
     if not configuration:
         raise InputError(f"{output}: found no run in it, so there are no rejects to try again")
-    return parse(json.loads(configuration), f"{output}: configuration of its last run")
+    return recorded_config(output, configuration)
 
 
 def _refuse_changed(archive: Archive, known: KnownArchive) -> None:

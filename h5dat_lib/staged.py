@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from isal import isal_zlib
@@ -83,6 +83,18 @@ class Segment:
     rows: int
     columns: Mapping[str, StagedColumn]
     attributes: Mapping[str, Any]
+
+
+class Blobs(Protocol):
+    """What finished chunks are written to; `blob` returns where they start there."""
+
+    def blob(self, data: bytes | memoryview) -> int: ...
+
+
+class Chunks(Protocol):
+    """What finished chunks are read from again."""
+
+    def chunk(self, at: int, size: int) -> memoryview: ...
 
 
 class StageWriter:

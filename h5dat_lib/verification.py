@@ -61,15 +61,15 @@ def verify(path: str | Path, s3: S3Options | None = None) -> Verified:
     mismatches = []
     with open_file(path, s3=s3) as file:
         for name in _checked_datasets(file.hdf5):
-            dataset, expected = file.hdf5.get(name), _recorded(file.hdf5, name)
+            dataset, expected = file.hdf5.get(name), recorded(file.hdf5, name)
             if reason := _other_shape(dataset, len(expected)):
-                mismatches.append(_located(file, name, dataset, 0, reason))
+                mismatches.append(located(file, name, dataset, 0, reason))
                 continue
             for place, crc in zip(_places(dataset), expected, strict=True):
                 found, reason = _compare(dataset, place, crc)
                 chunks, size = chunks + 1, size + found
                 if reason:
-                    mismatches.append(_located(file, name, dataset, place[0], reason))
+                    mismatches.append(located(file, name, dataset, place[0], reason))
     return Verified(chunks, size, mismatches)
 
 
@@ -85,7 +85,7 @@ def _checked_datasets(file: h5py.File) -> list[str]:
     return list(dict.fromkeys((*in_tables, *recorded)))
 
 
-def _recorded(file: h5py.File, name: str) -> Any:
+def recorded(file: h5py.File, name: str) -> Any:
     """The CRC-32 of each chunk of a dataset; none for one that never had a chunk, such as the bytes of empty texts."""
     path = f"{CHECKSUMS}/{name}"
     return Rows(file[path])[:] if path in file else np.empty(0, "<u4")
@@ -113,7 +113,7 @@ def _compare(dataset: h5py.Dataset, place: tuple[int, ...], expected: int) -> tu
     return len(data), f"found CRC {crc:08x}, expected {expected:08x}" if crc != expected else ""
 
 
-def _located(file: File, name: str, dataset: Any, row: int, reason: str) -> Mismatch:
+def located(file: File, name: str, dataset: Any, row: int, reason: str) -> Mismatch:
     """What is wrong with the chunk that begins with a row, with its table, column, rows and member."""
     table = _table(file.hdf5, name) or name.partition("/")[0]
     link, _, part = name[len(table) + 1 :].partition("/")

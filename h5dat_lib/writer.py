@@ -32,7 +32,7 @@ from h5dat_lib.format import attribute
 from h5dat_lib.layout import PixelLayout
 from h5dat_lib.lineage import CHECKSUMS
 from h5dat_lib.pack import compressed
-from h5dat_lib.staged import Segment, StagedColumn, StagedFile, StagedScalars
+from h5dat_lib.staged import Chunks, Segment, StagedColumn, StagedFile, StagedScalars
 
 _COMING = 8
 """Parts of columns, of some 256 KiB, that are being deflated or wait to be written."""
@@ -51,7 +51,7 @@ class Table:
         for link in self._order:
             self._columns[link] = open_column(writer, f"{name}/{link}")
 
-    def append(self, segment: Segment, staged: StagedFile, bases: Mapping[str, int]) -> None:
+    def append(self, segment: Segment, staged: Chunks, bases: Mapping[str, int]) -> None:
         """Appends the rows of a segment."""
         for link, column in segment.columns.items():
             base = bases[column.reference] if isinstance(column, StagedScalars) and column.reference else 0

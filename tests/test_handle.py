@@ -175,9 +175,9 @@ def test_an_error_in_one_of_several_threads_is_raised_and_ends_the_others(output
                 raise FormatError("found five")
 
         with pytest.raises(FormatError, match="found five"):
-            file._handle.each(fail_at_five, range(100_000))
+            file.handle.each(fail_at_five, range(100_000))
         assert len(done) < 100_000
-        file._handle.each(done.append, range(3))
+        file.handle.each(done.append, range(3))
         assert sorted(done[-3:]) == [0, 1, 2]
 
 

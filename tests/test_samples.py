@@ -18,7 +18,7 @@ from samples.make_archive import build
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-DOCUMENTS = ("README.md", "docs/format.md", "docs/reading.md", "docs/training.md", "docs/export.md")
+DOCUMENTS = ("README.md", "docs/format.md", "docs/reading.md", "docs/rework.md", "docs/training.md", "docs/export.md")
 CONFIGS = sorted((SAMPLES / "configs").glob("*.json"))
 
 
