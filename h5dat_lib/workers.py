@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import deque
@@ -75,6 +76,16 @@ def process_pool(count: int, start: StartWorker, work: Callable[[Batch], Staged]
             leave_to_workers(pool)
 
 
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches no process that is started within: it would say where it was interrupted, before `start_worker` has it heed none."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_to_workers(pool: Any) -> None:
     """Closes this process's end of the pipe that workers read batches from, before the pool is left; nothing more may be sent to it.
 
@@ -110,7 +121,8 @@ class _Crew:
         """Sends a batch to a worker; never raises BrokenProcessPool, which is left to the result."""
         convert = self.open()
         try:
-            return convert(batch)
+            with interrupts_held_back():  # the pool starts a process when a batch is sent and all others are busy
+                return convert(batch)
         except BrokenProcessPool as exc:
             lost: Future[Staged] = Future()
             lost.set_exception(exc)

@@ -27,7 +27,7 @@ from h5dat_lib.layout import Forms
 from h5dat_lib.plan import Batch, Plan
 from h5dat_lib.stage import Staged, stage
 from h5dat_lib.staged import StagedFile
-from h5dat_lib.workers import Convert, OpenPool, Workers
+from h5dat_lib.workers import Convert, OpenPool, Workers, interrupts_held_back
 from tests.conftest import config, make_zip, picture
 from tests.poison.killers import REASONS, assert_only_killers_are_rejected, poisoned, texts
 
@@ -234,3 +234,11 @@ def test_a_pool_whose_workers_are_ended_while_batches_are_sent_to_them_ends(tmp_
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     ran = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=40, check=False)
     assert ran.stdout == "ended\n", ran
+
+
+def test_a_process_that_is_just_starting_does_not_see_ctrl_c() -> None:
+    code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\nprint('goes on')"
+    with interrupts_held_back():
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "goes on\n", "")
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
