@@ -27,10 +27,15 @@ T = TypeVar("T")
 _Task = tuple[int, int, Any, Any]
 """First row of a chunk, number of its piece, the rows of it that are wanted, and where they go."""
 
+_Known = tuple["array[int]", "array[int]", "array[int]"]
+"""Place in the file, size in bytes and filter mask of each chunk."""
+
 _KEPT_BYTES = 8 << 20
 """Inflated chunks of a dataset that are kept, as much as HDF5 2.0 keeps."""
 _SHARED_BYTES = 512 << 10
 """So much is worth more threads than one: starting them takes about as long as inflating a tenth of it."""
+_BARE_BYTES = 4 << 20
+"""The same of bytes that are only copied."""
 _INDEX_SHARE = 8
 """Once so many times as many chunks have been read as there are, all places are looked up at once."""
 
@@ -53,6 +58,10 @@ class Reader(Protocol):
         """Bytes of the file by their place, fewer at its end; None when only HDF5 can read them."""
         ...
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills a buffer likewise, where `read_at` gives bytes; returns how many there were."""
+        ...
+
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         """Does all tasks, in any order, maybe several at a time."""
         ...
@@ -67,6 +76,9 @@ class _Plain:
 
     def read_at(self, offset: int, size: int) -> bytes | None:
         return None
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        return 0
 
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         for task in tasks:
@@ -115,6 +127,7 @@ class Rows:
         self._pieces = tuple(_pieces(self.shape[1:], self._chunks[1:]))
         chunks = -(-len(self) // self._chunks[0]) * parts
         self._places = _Places(self._here, chunks, reader) if self._is_ours and reader else None
+        self._runs = self._bare_runs()
 
     @property
     def stored(self) -> int:
@@ -149,6 +162,8 @@ class Rows:
         if len(self.shape) == 1:
             return self._chunk(start, 0)[at]
         found = np.empty((1, *self.shape[1:]), self.dtype)
+        if self._is_filled_bare(found, range(row, row + 1)):
+            return found[0]
         source, target = slice(at, at + 1), slice(0, 1)
         self._copy_all(found, [(start, part, source, target) for part in range(len(self._pieces))])
         return found[0]
@@ -187,6 +202,8 @@ class Rows:
         return found
 
     def _neighbours(self, first: int, last: int, found: Array) -> None:
+        if self._is_filled_bare(found, range(first, last)):
+            return
         step, parts = self._chunks[0], range(len(self._pieces))
         starts = ((start, max(first, start), min(last, start + step)) for start in range(first - first % step, last, step))
         self._fill(
@@ -202,11 +219,40 @@ class Rows:
         """Rows in any order, chunk by chunk."""
         shape = (len(rows), *self.shape[1:])
         found = np.empty(shape, self.dtype) if out is None else checked_out(out, shape, self.dtype)
+        if self._runs and self._is_filled_bare(found, rows.tolist()):
+            return found
         starts = rows - rows % self._chunks[0]
         order = np.argsort(starts, kind="stable")
         ends = [*(np.flatnonzero(np.diff(starts[order])) + 1).tolist(), len(rows)]
         self._fill(found, self._tasks(rows, starts, order, ends if len(rows) else []))
         return found
+
+    def _bare_runs(self) -> tuple[tuple[int, int], ...]:
+        """Where in a row each piece begins, and its bytes, when they lie in the file as they do in an array; () when they do not."""
+        whole = self._chunks[2:] == self.shape[2:] and len(self.shape) > 1
+        if not (whole and self._is_ours and not self._filters and self._chunks[0] == 1):
+            return ()
+        line = math.prod(self.shape[2:]) * self.dtype.itemsize
+        return tuple((piece.begins[0] * line, (piece.target[0].stop - piece.begins[0]) * line) for piece in self._pieces)
+
+    def _is_filled_bare(self, found: Array, rows: Sequence[int]) -> bool:
+        """Reads rows from where they lie straight into ``found``; False when they do not lie there as in an array, and nothing is read."""
+        known = self._places.all(len(rows)) if self._runs and self._places and len(rows) and found.flags.c_contiguous else None
+        if known is None:
+            return False
+        read = partial(self._read_bare, memoryview(found.reshape(-1).view("u1").data), known)
+        wanted, step = list(enumerate(rows)), max(_BARE_BYTES // max(self.row_bytes, 1), 1)
+        self._reader.each(read, [wanted[first : first + step] for first in range(0, len(wanted), step)])
+        return True
+
+    def _read_bare(self, out: memoryview, known: _Known, wanted: Sequence[tuple[int, int]]) -> None:
+        """Rows by their place in ``out`` and their number."""
+        offsets, sizes, _ = known
+        for at, row in wanted:
+            for number, (begin, size) in enumerate(self._runs, row * len(self._runs)):
+                first = at * self.row_bytes + begin
+                if sizes[number] != self._size or self._reader.read_into(offsets[number], out[first : first + size]) != size:
+                    raise fault(self.dataset, f"a chunk of row {row} that is not in the file whole", f"{self._size} bytes")
 
     def _tasks(self, rows: Array, starts: Array, order: Array, ends: list[int]) -> Iterable[_Task]:
         begin, parts = 0, range(len(self._pieces))
@@ -332,25 +378,27 @@ class _Places:
         self._chunks = chunks
         self._reader = reader
         self._asked = 0
-        self._known: tuple[array[int], array[int], array[int]] | None = None
+        self._known: _Known | None = None
         self._is_hopeless = False
 
     def find(self, number: int) -> tuple[int, int, int] | None:
         """Place in the file, size in bytes and filter mask of a chunk; None when HDF5 must be asked."""
-        if self._known is None and not self._is_worth_it():
-            return None
-        known = self._known
+        known = self.all(1)
         return (known[0][number], known[1][number], known[2][number]) if known else None
 
-    def _is_worth_it(self) -> bool:
-        self._asked += 1
+    def all(self, asked: int) -> _Known | None:
+        """The same of all chunks, when so many more are asked for."""
+        return self._known if self._known is not None or self._is_worth_it(asked) else None
+
+    def _is_worth_it(self, asked: int) -> bool:
+        self._asked += asked
         if self._is_hopeless or self._asked * _INDEX_SHARE < self._chunks:
             return False
         self._known = self._looked_up()
         self._is_hopeless = self._known is None
         return not self._is_hopeless
 
-    def _looked_up(self) -> tuple[array[int], array[int], array[int]] | None:
+    def _looked_up(self) -> _Known | None:
         if self._reader.read_at(0, 1) is None:  # what is not on a local disk
             return None
         dataset = self._dataset()

@@ -171,6 +171,11 @@ class Handle:
         descriptor = here.descriptor
         return os.pread(descriptor.number, size, offset) if descriptor else None
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills a buffer with bytes of a local file by their place; returns how many there were."""
+        descriptor = self.here.descriptor
+        return os.preadv(descriptor.number, [buffer], offset) if descriptor else 0
+
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         """Does all tasks, in several threads, of which the caller's is one. Raises what the first of them that fails raises."""
         here = self.here

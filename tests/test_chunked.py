@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from h5dat_lib.chunked import Rows
 from h5dat_lib.errors import FormatError
+from h5dat_lib.handle import Handle
 
 FILTERS: list[dict[str, Any]] = [{}, {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}, {"compression": "lzf"}]
 
@@ -34,13 +36,37 @@ def test_rows_are_what_h5py_reads(tmp_path_factory: pytest.TempPathFactory, data
     filters = data.draw(st.sampled_from(FILTERS))
     values = np.random.default_rng(rows).integers(0, 2, shape).astype(kind)
     dataset = _file(tmp_path_factory.mktemp("x"), values, None if not filters and data.draw(st.booleans()) else chunks, **filters)
-    found = Rows(dataset)
+    found = Rows(dataset, Handle(Path(dataset.file.filename), trusted=True) if data.draw(st.booleans()) else None)
     assert (len(found), found.dtype, found.shape) == (rows, dataset.dtype, dataset.shape)
     index = st.integers(-rows, rows - 1)
     asked = data.draw(st.slices(rows) | st.lists(index) | st.lists(st.booleans(), min_size=rows, max_size=rows).map(np.array))
     assert np.array_equal(found[asked], values[asked] if isinstance(asked, slice | np.ndarray) else values[np.array(asked, int)])
     row = data.draw(st.integers(0, rows - 1))
     assert np.array_equal(found[row], values[row]) and np.array_equal(found[row], dataset[row])
+
+
+@pytest.mark.parametrize("band", [7, 3, 2])
+def test_pictures_without_a_filter_are_read_from_their_places_without_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, band: int
+) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (50, 7, 5, 3), "u1")
+    dataset = _file(tmp_path, values, (1, band, 5, 3))
+    rows = Rows(dataset, Handle(tmp_path / "x.h5"))
+    monkeypatch.setattr(Rows, "_chunk", None)  # nothing is read as a chunk
+    monkeypatch.setattr("h5dat_lib.chunked._BARE_BYTES", 300)  # several threads
+    asked = np.random.default_rng(2).permutation(50)
+    out = np.zeros((50, 7, 5, 3), "u1")
+    assert rows.take(asked, out) is out and (out == values[asked]).all()
+    assert (rows[:] == values).all() and (rows[[49, 0, 0]] == values[[49, 0, 0]]).all() and (rows[3] == values[3]).all()
+
+
+def test_a_picture_without_a_filter_that_the_file_has_lost_is_an_error(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (50, 40, 50, 3), "u1")
+    rows = Rows(_file(tmp_path, values, (1, 40, 50, 3)), Handle(tmp_path / "x.h5"))
+    assert (rows[:] == values).all()
+    os.truncate(tmp_path / "x.h5", 200_000)
+    with pytest.raises(FormatError, match=r"found a chunk of row \d+ that is not in the file whole, expected 6000 bytes"):
+        rows[:]
 
 
 @pytest.mark.parametrize("asked", [3, -1, [0, 3], [-4], [1.5], ["a"], [[0]], np.array([True, False])])

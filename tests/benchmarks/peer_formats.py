@@ -47,7 +47,7 @@ class Case:
 
 CASES = (
     Case(8000, 80, 60, False), Case(8000, 80, 60, True), Case(3000, 256, 256, False), Case(2000, 256, 256, True),
-    Case(512, 1440, 1080, False), Case(256, 1440, 1080, True),
+    Case(256, 1440, 1080, False), Case(128, 1440, 1080, True),
 )  # fmt: skip
 
 
