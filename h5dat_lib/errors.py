@@ -58,7 +58,9 @@ class InputError(H5datError):
 
 
 class UnknownName(InputError, KeyError):
-    """A class, column or member that a file does not have."""
+    """A class, column or member that a file does not have; ``near`` is the name that may have been meant, or ""."""
+
+    near = ""
 
     def __str__(self) -> str:
         return str(self.args[0])  # a KeyError would put it in quotes
@@ -69,8 +71,10 @@ def unknown(what: str, name: str, names: Sequence[str]) -> UnknownName:
     from difflib import get_close_matches
 
     there = ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
-    near = get_close_matches(name, names, 1)
-    return UnknownName(f"{what} {name!r}; it has {there or 'none'}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    near = next(iter(get_close_matches(name, names, 1)), "")
+    error = UnknownName(f"{what} {name!r}; it has {there or 'none'}" + (f"; did you mean {near!r}?" if near else ""))
+    error.near = near
+    return error
 
 
 class OutputError(H5datError):

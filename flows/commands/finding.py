@@ -14,7 +14,7 @@ import typer
 
 from flows.commands.reading import Limit, row_of
 from flows.options import AsJson, ConfigFile, OutputName, s3_of
-from h5dat_lib.errors import InputError
+from h5dat_lib.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from h5dat_lib.alike import Wanted
@@ -155,7 +155,7 @@ def _named(table: Table, rows: Any) -> Iterator[tuple[int, str]]:
 def _chosen(opened: File, asked: _Asked) -> Iterator[tuple[Table, Array | None]]:
     """The tables, and of each the rows that the pattern, the condition and the words leave; None: all of them.
 
-    Without those that lack a column of the condition. Raises what the last of them raises when all do.
+    Without those that lack a column of the condition. When all do, raises what one with a column of nearly that name does, or the last.
     """
     failure: InputError | None = None
     fitting = False
@@ -166,7 +166,7 @@ def _chosen(opened: File, asked: _Asked) -> Iterator[tuple[Table, Array | None]]
         try:
             rows = _both(rows, table.where(asked.where) if asked.where else None)
         except InputError as exc:
-            failure = exc
+            failure = failure if isinstance(failure, UnknownName) and failure.near else exc
             continue
         fitting = True
         yield table, _both(rows, table.search(asked.text) if asked.text else None)

@@ -118,7 +118,7 @@ WRONG: dict[tuple[str, ...], str] = {
     ("--distance", "3"): "expected one of both",
     ("--like", "images/0", "--duplicates"): "expected one of both",
     ("--text", " "): "found no words",
-    ("*", "--where", "widht > 3"): "no column 'widht'",
+    ("*", "--where", "widht > 3"): "did you mean 'width'?",
     ("*", "--where", "width >"): "syntax error",
     ("--like", "images/0", "--where", "n > 1"): "found no pictures",
 }
