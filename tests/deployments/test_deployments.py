@@ -143,7 +143,7 @@ with get_client(sync_client=True) as client:
 
 
 def test_two_runs_into_one_output_at_once_one_by_an_event_told_twice_give_the_rows_of_both_once(service: Service, tmp_path: Path) -> None:
-    output, settings = tmp_path / "out.h5", {"batch_seconds": 0.02, "workers": 1}
+    output, settings = tmp_path / "out.h5", {"batch_seconds": 0.02, "task_runner": "threads", "workers": 1}
     first, landed = (make_zip(tmp_path / f"{part} +.zip", words(*(f"{part}{n}" for n in range(20)))) for part in "ab")
     event = {
         "event": "h5dat.archive.landed", "id": str(uuid.uuid4()), "occurred": "2026-01-01T00:00:00Z",
@@ -370,7 +370,7 @@ def test_a_run_whose_process_is_killed_goes_on_and_has_every_row_once(service: S
 
 def test_everything_is_served_by_one_process_which_ends_when_it_is_told_to(service: Service, bucket: Bucket, tmp_path: Path) -> None:
     output = str(tmp_path / "out.h5")
-    rules = [{"name": "all", "bucket": bucket.name, "prefix": "in/", "output": output, "config": {"workers": 1}}]
+    rules = [{"name": "all", "bucket": bucket.name, "prefix": "in/", "output": output, "config": {"task_runner": "threads"}}]
     (tmp_path / "rules.json").write_text(json.dumps({"rules": rules}))
     bucket.put("in/a.zip", make_zip(tmp_path / "a.zip", {"a.png": picture()}).read_bytes())
     command = [sys.executable, "-m", "flows.cli", "serve", "--prefix", "/in", "--output", output, "--rules", str(tmp_path / "rules.json")]
