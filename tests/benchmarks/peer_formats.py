@@ -30,6 +30,8 @@ from tests.benchmarks.data import photo
 
 BATCH = 64
 SINGLES = 200
+POOL = 200
+"""Different pictures."""
 
 
 @dataclass(frozen=True)
@@ -423,8 +425,8 @@ def _against(column: Sequence[float], base: Sequence[float]) -> str:
 def _pictures(folder: Path, case: Case) -> tuple[Path, list[Any]]:
     """A stored zip of JPEGs, and what each format is given of it: files, or their pixels."""
     rng = np.random.default_rng(1)
-    pool = [photo(rng, case.width, case.height) for _ in range(200)]
-    files = [pool[number % 200] for number in range(case.count)]
+    pool = [photo(rng, case.width, case.height) for _ in range(min(POOL, case.count))]
+    files = [pool[number % POOL] for number in range(case.count)]
     path = folder / "pictures.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number, data in enumerate(files):
