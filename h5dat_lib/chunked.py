@@ -36,7 +36,7 @@ _SHARED_BYTES = 512 << 10
 """So much is worth more threads than one: starting them takes about as long as inflating a tenth of it."""
 _BARE_BYTES = 4 << 20
 """The same of bytes that are only copied."""
-_INDEX_SHARE = 8
+_INDEX_SHARE = 32
 """Once so many times as many chunks have been read as there are, all places are looked up at once."""
 
 _GROUP = 4096
@@ -242,7 +242,10 @@ class Rows:
             return False
         read = partial(self._read_bare, memoryview(found.reshape(-1).view("u1").data), known)
         wanted, step = list(enumerate(rows)), max(_BARE_BYTES // max(self.row_bytes, 1), 1)
-        self._reader.each(read, [wanted[first : first + step] for first in range(0, len(wanted), step)])
+        if len(wanted) <= step:
+            read(wanted)
+        else:
+            self._reader.each(read, [wanted[first : first + step] for first in range(0, len(wanted), step)])
         return True
 
     def _read_bare(self, out: memoryview, known: _Known, wanted: Sequence[tuple[int, int]]) -> None:
