@@ -44,7 +44,7 @@ test: setup ## lint, format, types, tests: what CI runs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder # half of the suite waits for disks and servers
+	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder # many tests wait for disks and servers
 
 bench: setup ## time and memory; not part of the tests
 	$(BIN)/python -m tests.benchmarks
