@@ -176,11 +176,11 @@ def _decode(table: Pictures, first: int, values: Array, missing: Array) -> None:
 
 def _computed(pixels: Any, rows: Array) -> list[int | None]:
     if isinstance(pixels, Encoded):
-        return [_hash_of_row(data) for data in pixels.files(rows)]
+        return [_hash_of_kept(data) for data in pixels.files(rows)]
     return [None if picture is None else phash(picture) for picture in pixels.rows(rows)]
 
 
-def _hash_of_row(data: bytes) -> int | None:
+def _hash_of_kept(data: bytes) -> int | None:
     try:
         return _hash_of_file(data, "")
     except InputError:  # a picture that was kept though it cannot be decoded has no hash
