@@ -34,8 +34,8 @@ class BlockCache:
         own.mkdir(0o700, parents=True, exist_ok=True)
         os.utime(own)
         self._size = size
-        self._blocks, self._sums = (os.open(own / part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for part in ("blocks", "sums"))
         self._most = most_bytes - _made_room(folder, own, most_bytes)
+        self._blocks, self._sums = (os.open(own / part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for part in ("blocks", "sums"))
 
     def __contains__(self, number: int) -> bool:
         return self._sum(number) != 0
