@@ -32,12 +32,14 @@ _Known = tuple["array[int]", "array[int]", "array[int]"]
 
 _KEPT_BYTES = 8 << 20
 """Inflated chunks of a dataset that are kept, as much as HDF5 2.0 keeps."""
-_SHARED_BYTES = 512 << 10
+_SHARED_BYTES = 128 << 10
 """So much is worth more threads than one: starting them takes about as long as inflating a tenth of it."""
 _BARE_BYTES = 4 << 20
 """The same of bytes that are only copied."""
-_INDEX_SHARE = 32
-"""Once so many times as many chunks have been read as there are, all places are looked up at once."""
+_INDEX_SHARE = 8
+"""Once so many times as many chunks have been read as there are, all places are looked up at once: 1 us each, which saves 2.5 us of
+reading one, and 6.5 us in a batch.
+"""
 
 _GROUP = 4096
 """Chunks that are gone through at a time, whatever number of rows a file claims to have."""
@@ -58,8 +60,8 @@ class Reader(Protocol):
         """Bytes of the file by their place, fewer at its end; None when only HDF5 can read them."""
         ...
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fills a buffer likewise, where `read_at` gives bytes; returns how many there were."""
+    def read_into(self, parts: Iterable[tuple[int, memoryview]]) -> bool:
+        """Fills buffers, each from its place, where `read_at` gives bytes; False when the file ends before one is full."""
         ...
 
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
@@ -77,8 +79,8 @@ class _Plain:
     def read_at(self, offset: int, size: int) -> bytes | None:
         return None
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        return 0
+    def read_into(self, parts: Iterable[tuple[int, memoryview]]) -> bool:
+        return False
 
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         for task in tasks:
@@ -251,11 +253,15 @@ class Rows:
     def _read_bare(self, out: memoryview, known: _Known, wanted: Sequence[tuple[int, int]]) -> None:
         """Rows by their place in ``out`` and their number."""
         offsets, sizes, _ = known
-        for at, row in wanted:
-            for number, (begin, size) in enumerate(self._runs, row * len(self._runs)):
-                first = at * self.row_bytes + begin
-                if sizes[number] != self._size or self._reader.read_into(offsets[number], out[first : first + size]) != size:
-                    raise fault(self.dataset, f"a chunk of row {row} that is not in the file whole", f"{self._size} bytes")
+        runs, whole = self._runs, self._size
+        parts = [
+            (offsets[number], out[at * self.row_bytes + begin :][:size])
+            for at, row in wanted
+            for number, (begin, size) in enumerate(runs, row * len(runs))
+            if sizes[number] == whole
+        ]
+        if len(parts) < len(wanted) * len(runs) or not self._reader.read_into(parts):
+            raise fault(self.dataset, "chunks that are not in the file whole", f"{whole} bytes each")
 
     def _tasks(self, rows: Array, starts: Array, order: Array, ends: list[int]) -> Iterable[_Task]:
         begin, parts = 0, range(len(self._pieces))
@@ -372,8 +378,8 @@ class Rows:
 
 
 class _Places:
-    """Where the chunks of a dataset lie in the file. Looked up all at once, for that costs an eighth of looking up each,
-    once a share of them has been asked for; until then, and where it cannot be done, HDF5 finds each.
+    """Where the chunks of a dataset lie in the file. All are looked up once a share of them has been asked for; until then, and where
+    it cannot be done, HDF5 finds each.
     """
 
     def __init__(self, dataset: Callable[[], h5py.Dataset], chunks: int, reader: Reader) -> None:
@@ -386,16 +392,16 @@ class _Places:
 
     def find(self, number: int) -> tuple[int, int, int] | None:
         """Place in the file, size in bytes and filter mask of a chunk; None when HDF5 must be asked."""
-        known = self.all(1)
+        self._asked += 1
+        known = self.all(0)
         return (known[0][number], known[1][number], known[2][number]) if known else None
 
     def all(self, asked: int) -> _Known | None:
-        """The same of all chunks, when so many more are asked for."""
+        """The same of all chunks, when it is worth it with so many more that are about to be asked for."""
         return self._known if self._known is not None or self._is_worth_it(asked) else None
 
     def _is_worth_it(self, asked: int) -> bool:
-        self._asked += asked
-        if self._is_hopeless or self._asked * _INDEX_SHARE < self._chunks:
+        if self._is_hopeless or (self._asked + asked) * _INDEX_SHARE < self._chunks:
             return False
         self._known = self._looked_up()
         self._is_hopeless = self._known is None

@@ -171,10 +171,13 @@ class Handle:
         descriptor = here.descriptor
         return os.pread(descriptor.number, size, offset) if descriptor else None
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fills a buffer with bytes of a local file by their place; returns how many there were."""
+    def read_into(self, parts: Iterable[tuple[int, memoryview]]) -> bool:
+        """Fills buffers with bytes of a local file, each from its place; False when it ends before one is full."""
         descriptor = self.here.descriptor
-        return os.preadv(descriptor.number, [buffer], offset) if descriptor else 0
+        if descriptor is None:
+            return False
+        number, read = descriptor.number, os.preadv
+        return all(read(number, (buffer,), offset) == len(buffer) for offset, buffer in parts)
 
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         """Does all tasks, in several threads, of which the caller's is one. Raises what the first of them that fails raises."""

@@ -390,24 +390,26 @@ class Table:
         row = checked_row(int(row), len(self))
         return {name: self._column(name)[row] for name in self.columns}
 
-    def rows(self, rows: Any, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        """Several rows, column by column, each as `Column.rows` gives it; of all columns, or of those that are named.
+    def rows(self, rows: Any, columns: Sequence[str] | None = None, stack: bool = False) -> dict[str, Any]:
+        """Several rows, column by column, each as `Column.rows` gives it, to which ``stack`` goes; of all columns, or of those named.
 
         ``rows`` are numbers, booleans (one a row) or a slice. Raises KeyError for a column, IndexError for a row that is not there.
         """
         numbers = row_numbers(rows, len(self))
-        return {name: self._column(name).rows(numbers) for name in (self.columns if columns is None else columns)}
+        return {name: self._column(name).rows(numbers, stack=stack) for name in (self.columns if columns is None else columns)}
 
-    def batches(self, batches: Iterable[Any], columns: Sequence[str] | None = None, ahead: int = 1) -> Iterator[dict[str, Any]]:
+    def batches(
+        self, batches: Iterable[Any], columns: Sequence[str] | None = None, ahead: int = 1, stack: bool = False
+    ) -> Iterator[dict[str, Any]]:
         """What `rows` gives for each of ``batches`` in turn. While one is used, up to ``ahead`` further ones are read by another thread."""
         if not ahead:
-            yield from (self.rows(rows, columns) for rows in batches)
+            yield from (self.rows(rows, columns, stack) for rows in batches)
             return
         with ThreadPoolExecutor(1, "h5dat-ahead") as reading:
             waiting: deque[Future[dict[str, Any]]] = deque()
             try:
                 for rows in batches:
-                    waiting.append(reading.submit(self.rows, rows, columns))
+                    waiting.append(reading.submit(self.rows, rows, columns, stack))
                     if len(waiting) > ahead:
                         yield waiting.popleft().result()
                 while waiting:

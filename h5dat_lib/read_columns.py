@@ -19,8 +19,12 @@ from h5dat_lib.format import attribute
 
 _HELD_BYTES = 4 << 20
 """Most bytes of a part of a column, such as the places of its rows, that are kept in memory whole: half a million rows."""
+_U1 = np.dtype("u1")
 _SHARED_BYTES = 16 << 10
 """So many bytes of files are decoded by several threads: starting them takes about as long as decoding one small picture."""
+
+_Range = tuple[int, int, int, int]
+"""Where the bytes of a row begin, how many they are, its number, and its place among those asked for."""
 
 
 class Home(Protocol):
@@ -54,17 +58,19 @@ class Column:
         except FormatError as exc:
             raise self._located(exc, rows) from exc
 
-    def rows(self, rows: Any, out: Array | None = None) -> Any:
+    def rows(self, rows: Any, out: Array | None = None, stack: bool = False) -> Any:
         """Values of several rows, in the order asked for; read chunk by chunk, each chunk once, by several threads where that pays.
 
         ``rows`` are numbers (from the end when negative), booleans (one a row) or a slice. Columns of numbers, dates and dense pictures
         give an array (n, ...), masked where values may be missing; all others a list of n values. ``out``, (n, ...) of their shape
         and dtype, takes arrays and pictures, also from ragged and encoded columns when all have that shape; it is what is returned.
+        With ``stack`` these columns, too, give an array where all values have one shape and dtype, each written there at once.
 
         Raises IndexError for a row that is not there, ValueError when ``out`` does not fit, FormatError, which names the row, for damage.
         """
+        numbers = row_numbers(rows, len(self))
         try:
-            return self._take(row_numbers(rows, len(self)), out)
+            return self._stacked(numbers) if stack and out is None else self._take(numbers, out)
         except FormatError as exc:
             raise self._located(exc, rows) from exc
 
@@ -98,6 +104,10 @@ class Column:
 
     def _take(self, rows: Array, out: Array | None = None) -> Any:
         raise NotImplementedError
+
+    def _stacked(self, rows: Array) -> Any:
+        """The same; one array where all values have one shape and dtype."""
+        return self._take(rows)
 
     def _located(self, exc: FormatError, rows: Any) -> FormatError:
         """The error with the first row that has it, and its member."""
@@ -333,19 +343,34 @@ class _Ranges(Column):
         return super()._slice(rows)
 
     def _take(self, rows: Array, out: Array | None = None) -> Any:
+        tasks = self._tasks(rows)
+        places: list[Any] = [None] * len(rows) if out is None else _checked_list(out, len(rows), len(tasks))
+        found = self._found(tasks, places)
+        if out is None:
+            return found
+        for value, place in zip(found, places, strict=True):
+            if value is not place:
+                checked_out(place, value.shape, value.dtype)
+        return out
+
+    def _found(self, tasks: Sequence[_Range], places: Sequence[Any]) -> list[Any]:
+        """The values, each at its place, and in the array that lies there where one does and it fits it; None where there is none."""
+        found = list(places)
+        self._each(partial(self._put, found), tasks)
+        return found
+
+    def _tasks(self, rows: Array) -> list[_Range]:
+        """The rows that have a value, in the order in which their bytes lie."""
         offsets, lengths = (part[rows].tolist() for part in self._places)
         present = [True] * len(rows) if self._mask is None else (~self._mask[rows]).tolist()
-        tasks = [task for task in zip(offsets, lengths, rows.tolist(), range(len(rows)), strict=True) if present[task[3]]]
-        found: list[Any] = [None] * len(rows) if out is None else _checked_list(out, len(rows), len(tasks))
-        self._each(partial(self._put, found), sorted(tasks))
-        return found if out is None else out
+        return sorted(task for task in zip(offsets, lengths, rows.tolist(), range(len(rows)), strict=True) if present[task[3]])
 
-    def _put(self, found: list[Any], task: tuple[int, int, int, int]) -> None:
+    def _put(self, found: list[Any], task: _Range) -> None:
         offset, length, row, place = task
         found[place] = self._value(row, *self._checked(offset, length), found[place])
 
-    def _each(self, do: Callable[[Any], None], tasks: Sequence[Any]) -> None:
-        """Does a task for each row, in the order in which their bytes lie."""
+    def _each(self, do: Callable[[_Range], None], tasks: Sequence[_Range]) -> None:
+        """Does a task for each row."""
         for task in tasks:
             do(task)
 
@@ -359,7 +384,7 @@ class _Ranges(Column):
         return self._values.span(*self._place(row))
 
     def _value(self, row: int, at: int, size: int, out: Array | None = None) -> Any:
-        """The value of a row whose bytes lie there; in ``out`` where it is given."""
+        """The value of a row whose bytes lie there: ``out`` itself where one is given that it fits."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
@@ -414,7 +439,26 @@ class Raw(_Ranges):
         return "bytes"
 
 
-class Ragged(_Ranges):
+class _Arrays(_Ranges):
+    """What columns of arrays share: several of one shape are read into one array."""
+
+    def _stacked(self, rows: Array) -> Any:
+        tasks = self._tasks(rows)
+        if not tasks or len(tasks) < len(rows):
+            return self._take(rows)
+        offset, length, row, first = tasks[0]
+        value = self._value(row, *self._checked(offset, length))
+        try:
+            whole = np.empty((len(rows), *value.shape), value.dtype)
+        except MemoryError:  # a large one among small ones
+            return self._take(rows)
+        whole[first] = value
+        places = list(whole)
+        found = self._found(tasks[1:], places)
+        return whole if all(value is place for value, place in zip(found, places, strict=True)) else found
+
+
+class Ragged(_Arrays):
     """Arrays of any shape, such as (height, width, channels) or (samples, channels), of the row's own dtype; None where one is missing."""
 
     def __init__(self, item: h5py.Group, layout: str, reader: Reader | None = None) -> None:
@@ -432,7 +476,7 @@ class Ragged(_Ranges):
         kind, shape = self._type(self._forms[0][row]), tuple(self._forms[1][row].tolist())
         if size != math.prod(shape) * kind.itemsize or kind.hasobject:
             raise fault(self._item, f"{size} bytes in row {row}", f"{shape} of {kind}")
-        found = np.empty(shape, kind) if out is None else checked_out(out, shape, kind)
+        found = out if out is not None and _fits(out, shape, kind) else np.empty(shape, kind)
         self._values.read_into(at, found.reshape(-1).view("u1"))
         return found
 
@@ -446,7 +490,7 @@ class Ragged(_Ranges):
         return ", ".join(sorted({str(self._type(name)) for name in np.unique(self._kind[:]) if name}))
 
 
-class Encoded(_Ranges):
+class Encoded(_Arrays):
     """Files kept as they were; a row is decoded when it is read, as the configuration of the run asked for."""
 
     def __init__(self, item: h5py.Group, layout: str, table: h5py.Group, reader: Reader | None = None) -> None:
@@ -498,15 +542,17 @@ class Encoded(_Ranges):
         return plain_pixels
 
     def _value(self, row: int, at: int, size: int, out: Array | None = None) -> Array:
-        data = self._values.span(at, size)
-        pixels = self._plain_pixels(data, self._modes(row), None if out is None or out.dtype != np.uint8 else out)
+        data, mode = self._values.span(at, size), self._modes(row)
+        if out is not None and out.dtype == _U1:
+            pixels = self._plain_pixels(data, mode, out)
+            if pixels is not None:
+                return out if pixels.shape == out.shape else pixels
+        pixels = self._plain_pixels(data, mode)  # also of one that ``out`` is too small for
         if pixels is None:
             pixels = self._decoded(data)
-        if out is None:
+        if out is None or not _fits(out, pixels.shape, pixels.dtype):
             return pixels
-        checked_out(out, pixels.shape, pixels.dtype)
-        if not np.may_share_memory(pixels, out):
-            out[...] = pixels
+        out[...] = pixels
         return out
 
     def _decoded(self, data: bytes) -> Array:
@@ -517,7 +563,7 @@ class Encoded(_Ranges):
         except MemberError as exc:
             raise fault(self._item, f"a picture that cannot be decoded ({exc})", "a member's file as it was") from exc
 
-    def _each(self, do: Callable[[Any], None], tasks: Sequence[Any]) -> None:
+    def _each(self, do: Callable[[_Range], None], tasks: Sequence[_Range]) -> None:
         if self._reader and len(tasks) > 1 and sum(task[1] for task in tasks) >= _SHARED_BYTES:
             self._reader.each(do, tasks)
         else:
@@ -525,6 +571,10 @@ class Encoded(_Ranges):
 
     def _dtype(self) -> str:
         return "file"
+
+
+def _fits(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return out.shape == shape and out.dtype == dtype
 
 
 def _no_out(column: Column, out: Array | None) -> None:

@@ -35,7 +35,9 @@ class Source(Protocol):
 
     def __getitem__(self, which: Any) -> Any: ...
 
-    def batches(self, batches: Iterable[Any], columns: Sequence[str] | None = None, ahead: int = 1) -> Iterator[dict[str, Any]]: ...
+    def batches(
+        self, batches: Iterable[Any], columns: Sequence[str] | None = None, ahead: int = 1, stack: bool = False
+    ) -> Iterator[dict[str, Any]]: ...
 
 
 class Samples:
@@ -58,7 +60,7 @@ class Samples:
 
     def batches(self, runs: Iterable[Numbers], ragged: Ragged = "list", ahead: int = 1) -> Iterator[tuple[int, Any]]:
         """How many samples each run of row numbers has, and these as one batch; ``ahead`` further ones are read meanwhile."""
-        for count, columns in self._read(runs, ahead):
+        for count, columns in self._read(runs, ahead, stack=self.transform is None):
             yield count, collate(self._samples(count, columns), ragged) if self.transform else self._batch(columns, ragged)
 
     def _batch(self, columns: dict[str, Any], ragged: Ragged) -> Any:
@@ -73,9 +75,9 @@ class Samples:
         """The samples of each run of row numbers."""
         return (self._samples(count, columns) for count, columns in self._read(runs, ahead))
 
-    def _read(self, runs: Iterable[Numbers], ahead: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _read(self, runs: Iterable[Numbers], ahead: int, stack: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
         runs, again = tee(runs)
-        for rows, found in zip(again, self.table.batches(runs, self._others, ahead), strict=True):
+        for rows, found in zip(again, self.table.batches(runs, self._others, ahead, stack), strict=True):
             yield len(rows), {name: self._codes(name, rows) if name in self.categories else _filled(found[name]) for name in self.columns}
 
     def _codes(self, name: str, rows: Numbers) -> Array:

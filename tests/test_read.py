@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,59 @@ def test_rows_are_read_in_any_order_and_into_an_array(tmp_path: Path, image: dic
                 pixels.rows(order, out=wrong)
         with pytest.raises(IndexError, match="row 30 of 30: expected -30 to 29"):
             pixels.rows([0, 30])
+
+
+LARGE, SMALL = (64, 48), (16, 12)
+PHOTOS = {"large first": [LARGE] * 3 + [SMALL] * 3, "small first": [SMALL] * 3 + [LARGE] * 3, "turned": [LARGE, LARGE[::-1]] * 3}
+
+
+@pytest.mark.parametrize("image", [{"layout": "ragged"}, {"storage": "encoded"}])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("sizes", PHOTOS.values(), ids=PHOTOS)
+def test_pictures_of_one_shape_are_stacked_and_others_stay_a_list(
+    tmp_path: Path, image: dict[str, Any], format: str, sizes: list[tuple[int, int]]
+) -> None:
+    members = {f"{n}": picture(*size, n, format=format) for n, size in enumerate(sizes)}
+    with _opened(tmp_path, {f"{name}.{format.lower()}": data for name, data in members.items()}, image=image) as file:
+        table = file["images"]
+        expected = [table.pixels[row] for row in range(6)]
+        mixed = table.pixels.rows(range(6), stack=True)
+        assert isinstance(mixed, list) and all(np.array_equal(one, other) for one, other in zip(mixed, expected, strict=True))
+        alike = [row for row in reversed(range(6)) if sizes[row] == sizes[0]]
+        stacked = table.rows(alike, ["pixels"], stack=True)["pixels"]
+        assert isinstance(stacked, np.ndarray) and np.array_equal(stacked, np.stack([expected[row] for row in alike]))
+        assert stacked.flags.c_contiguous and stacked.flags.writeable
+        assert table.pixels.rows([], stack=True) == []
+
+
+def test_pictures_of_16_bit_are_stacked_and_missing_arrays_stay_a_list(tmp_path: Path) -> None:
+    deep = {f"{n}.png": _png_of_16_bit(np.full((4, 5), 1000 * n, "u2")) for n in range(3)}
+    message = (Path(__file__).parent / "data" / "images" / "picture.bufr").read_bytes()
+    with _opened(tmp_path, {**deep, "a.json": b"[1]", "b.bufr": message}, image={"storage": "encoded"}) as file:
+        stacked = file["images"].pixels.rows([2, 0], stack=True)
+        assert stacked.dtype == np.uint16 and stacked.shape == (2, 4, 5, 1) and stacked[:, 0, 0, 0].tolist() == [2000, 0]
+        values = file["documents"]["values"].rows([0, 1], stack=True)
+        assert values[0] is None and values[1].dtype == np.float64
+
+
+def _png_of_16_bit(pixels: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    return written.getvalue()
+
+
+def test_stacked_pictures_are_in_memory_once(tmp_path: Path) -> None:
+    members = {f"{n:02}.jpg": picture(200, 150, n, format="JPEG") for n in range(40)}
+    with _opened(tmp_path, members, image={"storage": "encoded"}) as file:
+        pixels = file["images"].pixels
+        pixels.rows(range(40))  # decoders are loaded, and where chunks lie is known
+        tracemalloc.start()
+        try:
+            size = pixels.rows(range(40), stack=True).nbytes
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert size == 40 * 200 * 150 * 3 and peak < 1.2 * size
 
 
 def test_rows_of_a_table_come_column_by_column(tmp_path: Path) -> None:
