@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.ingest_prefix import INGEST_ARCHIVE
 from flows.unattended import OVER_BUDGET
 from h5dat_lib.errors import ConfigError
-from h5dat_lib.landed import EVENT
+from h5dat_lib.landing.landed import EVENT
 
 __all__ = ["OURS", "apply"]
 

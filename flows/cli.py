@@ -139,7 +139,7 @@ def plan(
     """Show what an ingest would do: classes, members, bytes and batches. Nothing is converted."""
     from flows.display import show_plan
     from h5dat_lib.config import load
-    from h5dat_lib.plan import summarise
+    from h5dat_lib.plan.batches import summarise
 
     summary = summarise(archive, load(config, schema))
     _print_json(asdict(summary)) if as_json else show_plan(summary)
@@ -149,7 +149,7 @@ def plan(
 def ls_(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show what a file holds: classes, rows, columns, shapes, types, sizes on disk, sources, rejects."""
     from flows.display import show_contents
-    from h5dat_lib.read import open as open_file
+    from h5dat_lib.read.files import open as open_file
 
     with open_file(file, s3=s3_of(config)) as opened:
         contents = opened.describe()
@@ -160,7 +160,7 @@ def ls_(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) ->
 def rejects(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every member that was not converted: archive, member, stage, reason."""
     from flows.display import show_rejects
-    from h5dat_lib.read import open as open_file
+    from h5dat_lib.read.files import open as open_file
 
     with open_file(file, s3=s3_of(config)) as opened:
         found = [asdict(reject) for reject in opened.rejects()]
@@ -171,7 +171,7 @@ def rejects(file: OutputName, config: ConfigFile = None, as_json: AsJson = False
 def verify(file: OutputName, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Re-read a file against its recorded checksums; exit code 1 and the rows on a mismatch."""
     from flows.display import show_verified
-    from h5dat_lib.verification import verify as check
+    from h5dat_lib.read.verification import verify as check
 
     verified = check(file, s3_of(config))
     _print_json(asdict(verified)) if as_json else show_verified(file, verified)
@@ -234,7 +234,7 @@ def config_schema(
 ) -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from h5dat_lib.config import Config, Schema, json_schema
-    from h5dat_lib.rules import Rules
+    from h5dat_lib.landing.rules import Rules
 
     _print_json(json_schema(Rules if rules else Schema if classes else Config))
 

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from h5dat_lib.errors import escaped
-from h5dat_lib.in_words import number, size
+from h5dat_lib.reporting.in_words import number, size
 
 if TYPE_CHECKING:
     import rich.progress
 
-    from h5dat_lib.difference import Compared, Difference
     from h5dat_lib.exporting import Exported
-    from h5dat_lib.merging import Merged
     from h5dat_lib.pipeline import Progress, Report
-    from h5dat_lib.plan import PlanSummary
-    from h5dat_lib.repacking import Repacked
-    from h5dat_lib.statistics import ClassFigures, ColumnFigures, Numbers
+    from h5dat_lib.plan.batches import PlanSummary
+    from h5dat_lib.read.verification import Verified
+    from h5dat_lib.reporting.statistics import ClassFigures, ColumnFigures, Numbers
+    from h5dat_lib.rewriting.difference import Compared, Difference
+    from h5dat_lib.rewriting.merging import Merged
+    from h5dat_lib.rewriting.repacking import Repacked
     from h5dat_lib.sync import Synced
-    from h5dat_lib.verification import Verified
 
 _CELL = 120
 """Most characters of a value that are shown."""
@@ -117,7 +117,7 @@ def _rate(progress: Progress) -> str:
 
 def show_report(report: Report, nothing: str = "") -> None:
     """What an ingest did, as a table of its classes and a line of counts."""
-    from h5dat_lib.read import open as open_file
+    from h5dat_lib.read.files import open as open_file
 
     if not report.batches:
         print(f"{report.output}: {nothing or f'nothing to do, all {report.skipped:,} members are in already'}")

@@ -33,10 +33,10 @@ from flows.unattended import final_failures, refuse_relative, tell_of_rejects
 from h5dat_lib.config import Config
 from h5dat_lib.errors import BudgetExceeded, Interrupted
 from h5dat_lib.pipeline import Ingest, Progress, Report, Start
-from h5dat_lib.plan import Batch
-from h5dat_lib.stage import Staged
+from h5dat_lib.plan.batches import Batch
+from h5dat_lib.stage.batch import Staged
+from h5dat_lib.stage.workers import Convert, Pending, StartWorker, Workers, leave_to_workers
 from h5dat_lib.storage import is_remote
-from h5dat_lib.workers import Convert, Pending, StartWorker, Workers, leave_to_workers
 from tasks.artifacts import ProgressArtifact, publish_result
 from tasks.batches import commit_batches, convert_batch
 

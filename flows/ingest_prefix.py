@@ -27,8 +27,8 @@ from flows.credentials import use_credentials
 from flows.ingest_archives import ingest_archives
 from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import Config
-from h5dat_lib.destined import Destined, destined, lacking
 from h5dat_lib.errors import InputError
+from h5dat_lib.landing.destined import Destined, destined, lacking
 from h5dat_lib.storage import aws
 
 INGEST_ARCHIVE = "ingest archives/ingest-archive"

@@ -15,7 +15,7 @@ from h5dat_lib.pipeline import Ingest, Progress, Report, Start
 from h5dat_lib.retrying import Retry
 
 if TYPE_CHECKING:
-    from h5dat_lib.rules import Rules, Watched
+    from h5dat_lib.landing.rules import Rules, Watched
 
 
 def ingest(

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from h5dat_lib.contact_sheet import in_rgb
 from h5dat_lib.errors import InputError, OutputError
+from h5dat_lib.reporting.contact_sheet import in_rgb
 
 _MOST_COLUMNS = 100
 

@@ -15,10 +15,10 @@ from prefect.states import Completed
 from flows.credentials import use_credentials
 from flows.unattended import final_failures, refuse_relative
 from h5dat_lib.config import S3Options
-from h5dat_lib.destined import below
 from h5dat_lib.errors import FormatError, InputError
+from h5dat_lib.landing.destined import below
+from h5dat_lib.read.verification import Verified, verify
 from h5dat_lib.storage import aws
-from h5dat_lib.verification import Verified, verify
 
 _DEFAULTS = S3Options()
 _MOST_SHOWN = 1000

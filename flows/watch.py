@@ -21,13 +21,13 @@ from prefect.logging import get_run_logger
 from flows.display import synced_in_words
 from flows.home import home
 from flows.ingest_archives import ingest_archives
-from h5dat_lib.deliveries import Deliveries, FromListing, FromQueue, Outcome
 from h5dat_lib.errors import ConfigError, Interrupted, Unavailable
-from h5dat_lib.landed import EVENT, Landed
-from h5dat_lib.landing import Ingest, Landing
+from h5dat_lib.landing.deliveries import Deliveries, FromListing, FromQueue, Outcome
+from h5dat_lib.landing.landed import EVENT, Landed
+from h5dat_lib.landing.loop import Ingest, Landing
+from h5dat_lib.landing.rules import Goal, Rules, Via, Watched
+from h5dat_lib.landing.seen import Seen
 from h5dat_lib.pipeline import Report
-from h5dat_lib.rules import Goal, Rules, Via, Watched
-from h5dat_lib.seen import Seen
 from h5dat_lib.storage import aws
 from h5dat_lib.storage.queue import Queue
 

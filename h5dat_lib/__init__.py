@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from h5dat_lib.config import Config
-    from h5dat_lib.difference import diff
     from h5dat_lib.errors import H5datError
     from h5dat_lib.exporting import ExportOptions, export
-    from h5dat_lib.merging import merge
     from h5dat_lib.pipeline import Progress, Report, Start, ingest
-    from h5dat_lib.read import File, Origin, Reject, Table, open
-    from h5dat_lib.repacking import Packing, repack
-    from h5dat_lib.reporting import report
+    from h5dat_lib.read.files import File, Reject, open
+    from h5dat_lib.read.origins import Origin
+    from h5dat_lib.read.tables import Table
+    from h5dat_lib.read.verification import verify
+    from h5dat_lib.reporting.page import report
     from h5dat_lib.retrying import retry
-    from h5dat_lib.verification import verify
+    from h5dat_lib.rewriting.difference import diff
+    from h5dat_lib.rewriting.merging import merge
+    from h5dat_lib.rewriting.repacking import Packing, repack
 
 __all__ = [
     "Config",
@@ -57,18 +59,18 @@ _HOMES = {
     "Report": "pipeline",
     "Start": "pipeline",
     "ingest": "pipeline",
-    "File": "read",
-    "Origin": "read",
-    "Reject": "read",
-    "Table": "read",
-    "open": "read",
-    "Packing": "repacking",
-    "diff": "difference",
-    "merge": "merging",
-    "repack": "repacking",
-    "report": "reporting",
+    "File": "read.files",
+    "Origin": "read.origins",
+    "Reject": "read.files",
+    "Table": "read.tables",
+    "open": "read.files",
+    "Packing": "rewriting.repacking",
+    "diff": "rewriting.difference",
+    "merge": "rewriting.merging",
+    "repack": "rewriting.repacking",
+    "report": "reporting.page",
     "retry": "retrying",
-    "verify": "verification",
+    "verify": "read.verification",
 }
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from h5dat_lib import predecessor
 from h5dat_lib.errors import ConfigError
-from h5dat_lib.splits import Splits
+from h5dat_lib.training.splits import Splits
 
 Medium = Literal["images", "videos", "audio", "documents", "tables", "texts", "files"]
 MEDIA: tuple[Medium, ...] = get_args(Medium)

@@ -20,17 +20,17 @@ from types import FrameType, TracebackType
 
 from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Archive
-from h5dat_lib.commit import Committed, Output
+from h5dat_lib.commit.transaction import Committed, Output
 from h5dat_lib.config import Config
 from h5dat_lib.errors import BudgetExceeded, H5datError, InputError, Interrupted, OutputError
-from h5dat_lib.history import member_hashes
-from h5dat_lib.known import save_known
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
-from h5dat_lib.plan import Batch, Done, Plan
-from h5dat_lib.stage import Staged, restaged
+from h5dat_lib.plan.batches import Batch, Done, Plan
+from h5dat_lib.read.history import member_hashes
+from h5dat_lib.stage.batch import Staged, restaged
+from h5dat_lib.stage.known import save_known
+from h5dat_lib.stage.workers import Convert, Pending, direct_workers
 from h5dat_lib.storage import aws, is_remote, sha256_of
 from h5dat_lib.sync import Synced, SyncedOutput
-from h5dat_lib.workers import Convert, Pending, direct_workers
 
 _POLL_SECONDS = 0.2
 """How often a waiting run looks whether it has been asked to stop."""

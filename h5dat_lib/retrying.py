@@ -10,12 +10,12 @@ from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.member import Archive
 from h5dat_lib.config import Config
 from h5dat_lib.errors import InputError
-from h5dat_lib.history import KnownArchive, Rejected, history, recorded_config, rejected
 from h5dat_lib.pipeline import Ingest, Progress, Report
-from h5dat_lib.plan import Done
+from h5dat_lib.plan.batches import Done
+from h5dat_lib.read.history import KnownArchive, Rejected, history, recorded_config, rejected
+from h5dat_lib.stage.workers import direct_workers
 from h5dat_lib.storage import is_remote, sha256_of
 from h5dat_lib.sync import restored
-from h5dat_lib.workers import direct_workers
 
 __all__ = ["Retry", "last_config", "retry"]
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 
-from h5dat_lib.contact_sheet import contact_sheet
 from h5dat_lib.pipeline import Progress, Report
-from h5dat_lib.read import open as open_file
+from h5dat_lib.read.files import open as open_file
+from h5dat_lib.reporting.contact_sheet import contact_sheet
 
 _LEAST_SECONDS = 1.0
 """Time between two updates of the progress: one costs a request."""

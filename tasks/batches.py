@@ -7,11 +7,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 
-from h5dat_lib.commit import Committed
+from h5dat_lib.commit.transaction import Committed
 from h5dat_lib.errors import OutputError
 from h5dat_lib.pipeline import Commit
-from h5dat_lib.plan import Batch
-from h5dat_lib.stage import Staged, stage
+from h5dat_lib.plan.batches import Batch
+from h5dat_lib.stage.batch import Staged, stage
 from h5dat_lib.storage import aws
 
 

@@ -15,21 +15,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from h5dat_lib import deliveries
-from h5dat_lib.deliveries import FromQueue, Outcome
-from h5dat_lib.landed import Landed
-from h5dat_lib.landing import Ingest, Landing
+from h5dat_lib.landing import deliveries
+from h5dat_lib.landing.deliveries import FromQueue, Outcome
+from h5dat_lib.landing.landed import Landed
+from h5dat_lib.landing.loop import Ingest, Landing
+from h5dat_lib.landing.rules import Goal, Rules
 from h5dat_lib.pipeline import ingest
-from h5dat_lib.rules import Goal, Rules
 from h5dat_lib.storage.queue import Queue
 
 STEPS: dict[str, tuple[str, str, bool]] = {
     "received": ("h5dat_lib.storage.queue", "Queue.receive", True),
-    "parsed": ("h5dat_lib.deliveries", "objects_of", True),
-    "looked at": ("h5dat_lib.landing", "_look", True),
-    "committed": ("h5dat_lib.commit", "Output.commit", True),
+    "parsed": ("h5dat_lib.landing.deliveries", "objects_of", True),
+    "looked at": ("h5dat_lib.landing.loop", "_look", True),
+    "committed": ("h5dat_lib.commit.transaction", "Output.commit", True),
     "synced": ("h5dat_lib.sync.working_copy", "WorkingCopy.sync", True),
-    "ingested": ("h5dat_lib.landing", "Landing._ingested", True),
+    "ingested": ("h5dat_lib.landing.loop", "Landing._ingested", True),
     "before it is deleted": ("h5dat_lib.storage.queue", "Queue.delete", False),
     "event emitted": ("flows.watch", "_emit", True),
     "run created": ("prefect.client.orchestration", "SyncPrefectClient.create_flow_run_from_deployment", True),

@@ -20,7 +20,7 @@ import h5py
 import pytest
 
 import h5dat_lib
-from h5dat_lib.read import Reject
+from h5dat_lib.read.files import Reject
 from tests.conftest import Ran, config, make_zip, picture
 
 Run = Callable[..., Ran]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import h5dat_lib
-from h5dat_lib.commit import Committed, Output
-from h5dat_lib.stage import Staged
+from h5dat_lib.commit.transaction import Committed, Output
+from h5dat_lib.stage.batch import Staged
 from tests.conftest import config, make_zip
 
 FILM = (Path(__file__).parent / "data/video/h264.mp4").read_bytes()
@@ -20,7 +20,7 @@ IN_PARTS = config(batch_seconds=0.008, commit_seconds=0, workers=2)
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h5dat_lib.plan._PART_BYTES", len(FILM) // 3)
+    monkeypatch.setattr("h5dat_lib.plan.batches._PART_BYTES", len(FILM) // 3)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def _assert_alike(found: Path, expected: Path) -> None:
 @pytest.fixture
 def by_one(archive: Path, tmp_path: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("h5dat_lib.plan._MOST_PARTS", 1)
+        patch.setattr("h5dat_lib.plan.batches._MOST_PARTS", 1)
         h5dat_lib.ingest(archive, tmp_path / "one.h5", config())
     return tmp_path / "one.h5"
 

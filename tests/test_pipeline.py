@@ -19,8 +19,8 @@ import h5dat_lib
 from h5dat_lib.errors import BudgetExceeded, Interrupted, OutputError
 from h5dat_lib.journal import Disk
 from h5dat_lib.pipeline import Ingest
-from h5dat_lib.plan import Batch
-from h5dat_lib.stage import Staged, stage
+from h5dat_lib.plan.batches import Batch
+from h5dat_lib.stage.batch import Staged, stage
 from tests.conftest import config, make_folder, make_tar, make_zip, picture
 
 MEMBERS = {

@@ -8,7 +8,9 @@ import re
 import runpy
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -24,76 +26,32 @@ PICTURES = SAMPLES / "pictures"
 
 LAYERS = (
     "errors",
-    "in_words",
-    "markup",
-    "charts",
-    "splits",
+    "columns",
+    "training",
     "superblock",
     "journal",
+    "lock",
     "predecessor",
     "config",
     "home",
-    "columns",
     "phash",
+    "lineage",
     "storage",
+    "sync",
     "archive",
     "convert",
-    "schema",
-    "layout",
-    "known",
-    "lineage",
-    "labels",
-    "probing",
     "plan",
-    "staged",
-    "pack",
-    "marks",
     "stage",
-    "audit",
-    "format",
-    "cache",
-    "chunked",
-    "handle",
-    "read_columns",
-    "browse",
-    "arrow",
-    "query",
-    "alike",
-    "words",
-    "sampling",
-    "training",
-    "torch_datasets",
     "read",
-    "read_pictures",
-    "contact_sheet",
-    "statistics",
     "reporting",
-    "history",
-    "destined",
-    "verification",
-    "lock",
-    "sync",
-    "column_writers",
-    "writer",
     "exporting",
     "commit",
-    "slabs",
-    "difference",
     "rewriting",
-    "merging",
-    "repacking",
-    "watch",
-    "pieces",
-    "workers",
+    "landing",
     "pipeline",
     "retrying",
-    "landed",
-    "rules",
-    "seen",
-    "deliveries",
-    "landing",
 )
-"""Modules and packages of h5dat_lib: each may import those before it, and what is in its own package.
+"""Modules and packages of h5dat_lib: each may import those before it, and what is in its own package, where nothing goes in a circle.
 
 The package's own ``__init__`` is outermost: it gives the names that users import.
 """
@@ -253,6 +211,22 @@ def test_modules_of_the_library_import_only_earlier_layers() -> None:
             if package == "h5dat_lib" and rest.split(".")[0] not in allowed:
                 upward.append(f"{path.relative_to(ROOT)} imports {name}")
     assert upward == []
+
+
+def test_no_modules_of_the_library_import_each_other_in_a_circle() -> None:
+    names = {_dotted(path): path for path in sources("h5dat_lib")}
+    known = {name: {other for other in map(partial(_module, names), imports(path)) if other != name} for name, path in names.items()}
+    del known["h5dat_lib"]  # gives names of all of them
+    assert list(TopologicalSorter(known).static_order())
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _module(names: Mapping[str, Path], name: str) -> str:
+    """The module that a dotted name is, or is in; ``h5dat_lib`` for what is none of the library's."""
+    return next((part for part in (name, name.rpartition(".")[0]) if part in names), "h5dat_lib")
 
 
 def test_only_aws_imports_boto3() -> None:

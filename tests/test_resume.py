@@ -18,8 +18,8 @@ from h5dat_lib.config import Config
 from h5dat_lib.errors import BudgetExceeded, InputError, OutputError
 from h5dat_lib.lock import WorkFolder
 from h5dat_lib.pipeline import Ingest, Start
-from h5dat_lib.plan import Batch
-from h5dat_lib.stage import Staged, stage
+from h5dat_lib.plan.batches import Batch
+from h5dat_lib.stage.batch import Staged, stage
 from tests.conftest import config, make_folder, make_tar, make_zip, picture
 
 MEMBERS = {f"{n:04}.txt": f"text {n}".encode() for n in range(600)}

@@ -18,8 +18,8 @@ import pytest
 import h5dat_lib
 from tests.conftest import Bucket
 from tests.dying_watcher import STEPS, directly
+from tests.landing.test_loop import Place, place
 from tests.storage.test_queue import redrive
-from tests.test_landing import Place, place
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -17,9 +17,10 @@ from flows.options import AsJson, ConfigFile, OutputName, s3_of
 from h5dat_lib.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
-    from h5dat_lib.alike import Wanted
     from h5dat_lib.columns import Array
-    from h5dat_lib.read import File, Table
+    from h5dat_lib.read.alike import Wanted
+    from h5dat_lib.read.files import File
+    from h5dat_lib.read.tables import Table
 
 _ALL = "*"
 
@@ -52,7 +53,7 @@ def find(
 ) -> None:
     """List members by path, columns and words; pictures like another, nearest first; duplicates. A class that lacks a column has none."""
     from flows.display import show_rows
-    from h5dat_lib.read import open_tables
+    from h5dat_lib.read.files import open_tables
 
     asked = _Asked(pattern, where, text, like, distance, decode, number)
     if (like and duplicates) or (distance is not None and not (like or duplicates)):
@@ -102,7 +103,7 @@ def _alike(opened: File, asked: _Asked) -> list[dict[str, Any]]:
 
 
 def _tell_unseen(tables: list[Table]) -> None:
-    from h5dat_lib.alike import hashes
+    from h5dat_lib.read.alike import hashes
 
     for table in tables:
         unseen = len(table) - sum(len(rows) for rows, _ in hashes(table))
@@ -130,14 +131,14 @@ def _in_lines(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _distance(asked: _Asked) -> int:
-    from h5dat_lib.alike import DISTANCE, checked_distance
+    from h5dat_lib.read.alike import DISTANCE, checked_distance
 
     return checked_distance(asked.distance if asked.distance is not None else DISTANCE if asked.like else 0)
 
 
 def _wanted(opened: File, asked: _Asked) -> Wanted:
     """A file of that name, or else a row."""
-    from h5dat_lib.alike import wanted_picture
+    from h5dat_lib.read.alike import wanted_picture
 
     if Path(asked.like).is_file():
         return wanted_picture(asked.like)

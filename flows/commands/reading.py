@@ -13,7 +13,8 @@ from flows.options import AsJson, ConfigFile, OutputName, s3_of
 from h5dat_lib.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from h5dat_lib.read import File, Table
+    from h5dat_lib.read.files import File
+    from h5dat_lib.read.tables import Table
 
 Address = Annotated[str, typer.Argument(metavar="ROW", help="A class and a row, images/3; or a class and a member, images/shop/1163.jpg.")]
 Limit = Annotated[int, typer.Option("--number", "--limit", "-n", min=1, help="At most so many.")]
@@ -28,7 +29,7 @@ def show(
 ) -> None:
     """Show a row: its values, and its picture where the terminal has colours."""
     from flows.pictures import save_picture, show_picture
-    from h5dat_lib.read import open_tables
+    from h5dat_lib.read.files import open_tables
 
     with open_tables(file, s3_of(config)) as opened:
         table, number = row_of(opened, row)
@@ -54,7 +55,7 @@ def head(
 ) -> None:
     """Show the first rows of a class: all columns of numbers, words, dates and categories."""
     from flows.display import show_rows
-    from h5dat_lib.read import open_tables
+    from h5dat_lib.read.files import open_tables
 
     with open_tables(file, s3_of(config)) as opened:
         table = opened[name]
@@ -64,7 +65,7 @@ def head(
 
 def origin(file: OutputName, row: Address, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show where a row came from: archive, member, checksums, converter, run."""
-    from h5dat_lib.read import open_tables
+    from h5dat_lib.read.files import open_tables
 
     with open_tables(file, s3_of(config)) as opened:
         table, number = row_of(opened, row)
@@ -83,8 +84,8 @@ def stats(
 ) -> None:
     """Show figures of each column: bytes stored and decoded, mean and deviation of pictures by channel, how often each label is there."""
     from flows.display import show_statistics
-    from h5dat_lib.read import open_tables
-    from h5dat_lib.statistics import statistics
+    from h5dat_lib.read.files import open_tables
+    from h5dat_lib.reporting.statistics import statistics
 
     if plot is not None:
         _plot(file, plot, pictures or None, config, as_json)
@@ -96,8 +97,8 @@ def stats(
 
 def _plot(file: str, page: Path, pictures: int | None, config: Path | None, as_json: bool) -> None:
     """Writes the page, and says how large it is."""
-    from h5dat_lib.in_words import size
-    from h5dat_lib.reporting import report
+    from h5dat_lib.reporting.in_words import size
+    from h5dat_lib.reporting.page import report
 
     data = report(file, pictures, s3_of(config)).encode("utf-8", "xmlcharrefreplace")
     try:
@@ -130,7 +131,7 @@ def _member(table: Table, number: int) -> str:
 
 def _plain_values(table: Table, number: int) -> dict[str, Any]:
     """Values of a row; of arrays and files their shape, type or size."""
-    from h5dat_lib.read_columns import python_value
+    from h5dat_lib.read.columns import python_value
 
     return {name: _described(python_value(value)) for name, value in table[number].items()}
 

@@ -24,7 +24,7 @@ def diff(
 ) -> None:
     """Compare two files by their values, whatever their storage. Exit code 0: the same; 1: they differ; 2: they cannot be compared."""
     from flows.display import show_compared
-    from h5dat_lib.difference import diff as compare
+    from h5dat_lib.rewriting.difference import diff as compare
 
     compared = compare(a, b, limit, runs, s3_of(config))
     if as_json:
@@ -45,7 +45,7 @@ def merge(
 ) -> None:
     """Make one file of several, as if all their archives had been ingested into it. An archive that several have comes in once."""
     from flows.display import show_merged
-    from h5dat_lib.merging import merge as merge_files
+    from h5dat_lib.rewriting.merging import merge as merge_files
 
     merged = merge_files(files, output, new_run, s3_of(config))
     if as_json:
@@ -68,8 +68,8 @@ def repack(
 ) -> None:
     """Store a file's rows in another way, and give back the space that lies waste in it. Values and lineage stay."""
     from flows.display import show_repacked, show_space
-    from h5dat_lib.repacking import Packing
-    from h5dat_lib.repacking import repack as repack_file
+    from h5dat_lib.rewriting.repacking import Packing
+    from h5dat_lib.rewriting.repacking import repack as repack_file
 
     wanted: dict[str, Any] = {"storage": storage, "layout": layout, "filter": filter_, "level": level, "chunk_bytes": chunk_bytes}
     repacked = repack_file(file, output, Packing(**wanted), s3_of(config), None if quiet else show_space)

@@ -81,7 +81,7 @@ def watch(
     """Ingest the archives that land in buckets, until it is stopped. Each goes in once, however often it is told of."""
     from flows.local import watch as run
     from h5dat_lib.config import checked
-    from h5dat_lib.rules import Watched, load_rules
+    from h5dat_lib.landing.rules import Watched, load_rules
 
     words = {"queue": queue, "dead_letter": dead_letter, "prefixes": prefix or (), "every": every, "via": via, "heartbeat": heartbeat}
     watched = checked(Watched, words, "watch")
@@ -91,7 +91,7 @@ def watch(
 
 def _watching(rules_file: Path, queue: str | None) -> dict[str, Any]:
     """The parameters of the flow `watch`; without a queue, what the rules are about is listed again and again."""
-    from h5dat_lib.rules import Watched, load_rules
+    from h5dat_lib.landing.rules import Watched, load_rules
 
     rules = load_rules(rules_file)
     prefixes = () if queue else tuple(dict.fromkeys(f"s3://{rule.bucket}/{rule.prefix}" for rule in rules.rules))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
@@ -9,9 +10,15 @@ from h5dat_lib.archive.member import Content, Member
 from h5dat_lib.archive.single import SUFFIXES
 from h5dat_lib.archive.stream import Codec, Decompressed, packed_by, read_whole
 
-__all__ = ["unpacked", "unpacked_path"]
+__all__ = ["stem", "unpacked", "unpacked_path"]
 
+_ENDINGS = re.compile(r"(?i)(?<=.)(\.tar)?\.[a-z0-9]+$")
 _SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+
+
+def stem(name: str) -> str:
+    """An archive's file name without what says how it is packed: ``a`` of ``a.tar.gz`` and ``a.zip``."""
+    return _ENDINGS.sub("", name)
 
 
 def unpacked_path(path: str) -> str:

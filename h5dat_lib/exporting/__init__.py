@@ -16,7 +16,7 @@ from h5dat_lib.exporting import coco, folder, parquet, webdataset
 from h5dat_lib.exporting.destination import Destination, safe_path
 from h5dat_lib.exporting.files import Encoders, Sources
 from h5dat_lib.exporting.selection import ExportOptions, Members, Split, Tally, Watch, select
-from h5dat_lib.read import open_tables
+from h5dat_lib.read.files import open_tables
 
 if TYPE_CHECKING:
     from h5dat_lib.config import S3Options

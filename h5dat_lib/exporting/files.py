@@ -22,7 +22,7 @@ from h5dat_lib.columns import Array
 from h5dat_lib.config import Medium
 from h5dat_lib.convert import by_extension
 from h5dat_lib.exporting.selection import VALUES, Chosen, Member, Members, Tally
-from h5dat_lib.read_columns import Column, Encoded, python_value
+from h5dat_lib.read.columns import Column, Encoded, python_value
 
 __all__ = [
     "Encoders",

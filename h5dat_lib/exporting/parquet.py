@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from h5dat_lib.arrow import arrow_array
 from h5dat_lib.columns import Array
 from h5dat_lib.convert.ahead import ahead
 from h5dat_lib.errors import OutputError
 from h5dat_lib.exporting.destination import Destination
 from h5dat_lib.exporting.files import FileOf, Sources, picture_files, sound_files, with_ending
 from h5dat_lib.exporting.selection import BATCH_BYTES, Chosen, ExportOptions, Split
-from h5dat_lib.read_columns import Categorical, Ragged
+from h5dat_lib.read.arrow import arrow_array
+from h5dat_lib.read.columns import Categorical, Ragged
 
 __all__ = ["write", "write_huggingface"]
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from h5dat_lib.archive.packed import stem
 from h5dat_lib.columns import FRAMES, Array
 from h5dat_lib.config import Medium
 from h5dat_lib.convert import FILE, HANDLERS
-from h5dat_lib.destined import ENDINGS
 from h5dat_lib.errors import FormatError, InputError, unknown
 from h5dat_lib.exporting.destination import folded, numbered, safe_path
 from h5dat_lib.lineage import ARCHIVES, MEMBERS, sample_key
-from h5dat_lib.read import File, Table
-from h5dat_lib.read_columns import Categorical
+from h5dat_lib.read.columns import Categorical
+from h5dat_lib.read.files import File
+from h5dat_lib.read.tables import Table
 
 _STEP = 4096
 """Members that are looked at at a time."""
@@ -282,7 +283,7 @@ def _folders(file: File, archives: Sequence[int]) -> dict[int, str]:
     names = {}
     for number in dict.fromkeys(archives):
         uri = file[ARCHIVES]["uri"][number]
-        name = safe_path(ENDINGS.sub("", uri.rstrip("/").rpartition("/")[2]))
+        name = safe_path(stem(uri.rstrip("/").rpartition("/")[2]))
         uses[folded(name)] += 1
         names[number] = numbered(name, uses[folded(name)])
     return names

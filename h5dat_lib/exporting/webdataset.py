@@ -25,7 +25,7 @@ from h5dat_lib.errors import ConfigError
 from h5dat_lib.exporting.destination import Destination
 from h5dat_lib.exporting.files import Part, Sources, parts, places, read_columns
 from h5dat_lib.exporting.selection import BATCH_BYTES, Chosen, ExportOptions, Member, Split, label_of
-from h5dat_lib.read_columns import Categorical
+from h5dat_lib.read.columns import Categorical
 
 __all__ = ["write"]
 

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from h5dat_lib.archive.packed import unpacked_path
-from h5dat_lib.arrow import is_typed
-from h5dat_lib.column_writers import date_strings
 from h5dat_lib.columns import Array
 from h5dat_lib.config import Medium
 from h5dat_lib.convert.ahead import ahead
 from h5dat_lib.errors import FormatError
 from h5dat_lib.exporting.files import Part, Sources, document_file, is_member, parts, read_columns
 from h5dat_lib.exporting.selection import Chosen, Member
-from h5dat_lib.read_columns import Column, Nullable, Plain, python_value
+from h5dat_lib.read.arrow import is_typed
+from h5dat_lib.read.columns import Column, Nullable, Plain, date_strings, python_value
 
 __all__ = ["wholes"]
 

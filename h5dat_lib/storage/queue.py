@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from h5dat_lib.errors import H5datError, InputError, escaped
 from h5dat_lib.storage import aws
+from h5dat_lib.storage.meanwhile import meanwhile
 
 __all__ = ["Message", "Queue"]
 
@@ -124,19 +125,15 @@ class Queue:
         """Keeps messages hidden from others until they are deleted or given back; what is left when the block ends is given back then."""
         with self._lock:
             self._held = {message.id: message for message in messages}
-        over = threading.Event()
-        thread = threading.Thread(target=self._keep, args=(over, self.visibility), name="visibility", daemon=True)
-        thread.start()
         try:
-            yield
+            with meanwhile(partial(self._keep, self.visibility), "visibility"):
+                yield
         finally:
-            over.set()
-            thread.join()
             for message in list(self._held.values()):
                 with suppress(H5datError):  # others get it when its time is over
                     self.release(message)
 
-    def _keep(self, over: threading.Event, seconds: float) -> None:
+    def _keep(self, seconds: float, over: threading.Event) -> None:
         """Hides them anew after each third of the time; if that fails it can be that somebody else gets them too, which does no harm."""
         while not over.wait(seconds / 3):
             with self._lock:

@@ -18,9 +18,9 @@ from h5dat_lib.archive import open_archive
 from h5dat_lib.config import Limits
 from h5dat_lib.errors import InputError
 from h5dat_lib.pipeline import Ingest, Report
-from h5dat_lib.plan import summarise
+from h5dat_lib.plan.batches import summarise
+from h5dat_lib.stage.workers import direct_workers
 from h5dat_lib.storage import aws, s3
-from h5dat_lib.workers import direct_workers
 from tests.conftest import Bucket, Ran, config, make_tar, make_zip, picture
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.servers import ACCESS, SECRET

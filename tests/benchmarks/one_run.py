@@ -110,10 +110,10 @@ def main() -> None:
 
 
 def _clock(profile: str | None) -> Clock:
-    from h5dat_lib.commit import Output
+    from h5dat_lib.commit.transaction import Output
+    from h5dat_lib.commit.writer import Writer
     from h5dat_lib.journal import Disk
     from h5dat_lib.pipeline import Ingest
-    from h5dat_lib.writer import Writer
 
     clock = Clock()
     if profile:
@@ -153,7 +153,7 @@ def _profile(owner: Any, file: str) -> None:
 def _direct(options: argparse.Namespace) -> Report:
     from h5dat_lib.config import load
     from h5dat_lib.pipeline import Ingest
-    from h5dat_lib.workers import Workers, process_pool
+    from h5dat_lib.stage.workers import Workers, process_pool
 
     config = load(options.config, workers=2)
     open_pool = partial(process_pool if options.unwarmed else _warmed_pool, config.worker_count)
@@ -163,11 +163,11 @@ def _direct(options: argparse.Namespace) -> Report:
 
 @contextmanager
 def _warmed_pool(count: int, start: Callable[[], None]) -> Iterator[Any]:
-    """`h5dat_lib.workers.process_pool`, its workers ready when it is opened."""
-    from h5dat_lib.stage import stage
+    """`h5dat_lib.stage.workers.process_pool`, its workers ready when it is opened."""
+    from h5dat_lib.stage.batch import stage
 
     with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), start) as pool:
-        warm(pool, count, ["h5dat_lib.stage"])
+        warm(pool, count, ["h5dat_lib.stage.batch"])
         yield lambda batch: pool.submit(stage, batch)
 
 
@@ -201,7 +201,7 @@ def _warm_on_enter(runner: Any, workers: int) -> None:
 
     def enter(self: Any) -> Any:
         entered = plain(self)
-        warm(self._executor, workers, ["h5dat_lib.stage", "prefect.task_engine", "tasks.batches"])
+        warm(self._executor, workers, ["h5dat_lib.stage.batch", "prefect.task_engine", "tasks.batches"])
         return entered
 
     runner.__enter__ = enter

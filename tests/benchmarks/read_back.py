@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from h5dat_lib.verification import verify
+from h5dat_lib.read.verification import verify
 from tests.benchmarks.figures import Figure, Goal, number
 
 _ROWS = 1_000

@@ -20,11 +20,11 @@ from PIL import Image
 
 import h5dat_lib
 from h5dat_lib.columns import Block, Bytes, Scalars
+from h5dat_lib.commit.writer import Writer
 from h5dat_lib.config import Compression
-from h5dat_lib.format import FORMAT, FORMAT_VERSION
-from h5dat_lib.pack import TablePacker
-from h5dat_lib.staged import StagedFile, StageWriter
-from h5dat_lib.writer import Writer
+from h5dat_lib.read.format import FORMAT, FORMAT_VERSION
+from h5dat_lib.stage.pack import TablePacker
+from h5dat_lib.stage.staged import StagedFile, StageWriter
 from tests.benchmarks import data
 from tests.benchmarks.figures import Figure, Goal, Setup, best, in_turn, number, ratio, spread
 from tests.benchmarks.programs import cli, one_run

@@ -18,7 +18,7 @@ import h5dat_lib
 from h5dat_lib.config import Config, parse
 from h5dat_lib.errors import H5datError
 from h5dat_lib.lineage import ARCHIVES, MEMBERS
-from h5dat_lib.read import File
+from h5dat_lib.read.files import File
 from tests.convert.test_image import reference
 from tests.corpora.suites import Suite, expected
 from tests.fuzz.children import at_most, in_child

@@ -11,7 +11,7 @@ import pytest
 
 import h5dat_lib
 from tests.conftest import Ran, config, make_zip, picture
-from tests.test_alike import PHOTOS, versions
+from tests.read.test_alike import PHOTOS, versions
 
 Run = Callable[..., Ran]
 PICTURES = Path(__file__).parents[2] / "samples" / "pictures"

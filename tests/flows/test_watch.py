@@ -21,8 +21,8 @@ from tests.conftest import Bucket
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.flows.conftest import call
 from tests.flows.test_ingest import Server, server
+from tests.landing.test_loop import Place, place
 from tests.servers import SeaweedFS, credentials, heed_interrupts
-from tests.test_landing import Place, place
 from tests.test_watching import Watchers, archive, into, synced_texts, watchers
 
 __all__ = ["server"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from h5dat_lib.staged import _FOOTER, MAGIC
+from h5dat_lib.stage.staged import _FOOTER, MAGIC
 from h5dat_lib.superblock import _final, _mix
 from tests.fuzz.mutations import mutated
 

@@ -24,9 +24,9 @@ import h5dat_lib
 from h5dat_lib.archive import open_archive
 from h5dat_lib.archive.stream import zstd
 from h5dat_lib.config import load
-from h5dat_lib.layout import Forms
-from h5dat_lib.plan import Done, Plan
-from h5dat_lib.stage import stage
+from h5dat_lib.plan.batches import Done, Plan
+from h5dat_lib.plan.layout import Forms
+from h5dat_lib.stage.batch import stage
 from tests.archive.test_tar import gnu_sparse
 from tests.archive.test_zip import Unseekable, end, entry, local
 from tests.conftest import config, make_zip, picture

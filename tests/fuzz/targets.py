@@ -20,13 +20,13 @@ from h5dat_lib.columns import Block
 from h5dat_lib.config import Config, Limits, MediumOptions, parse
 from h5dat_lib.convert import handler_for
 from h5dat_lib.errors import FormatError, InputError, MemberError, OutputError
-from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import ARCHIVES, BATCHES, MEMBERS, REJECTS, RUNS
-from h5dat_lib.pack import TablePacker
-from h5dat_lib.plan import Batch, Plan
-from h5dat_lib.read import File
-from h5dat_lib.stage import stage
-from h5dat_lib.staged import StagedChunks, StagedFile, StageWriter
+from h5dat_lib.plan.batches import Batch, Plan
+from h5dat_lib.plan.layout import Forms
+from h5dat_lib.read.files import File
+from h5dat_lib.stage.batch import stage
+from h5dat_lib.stage.pack import TablePacker
+from h5dat_lib.stage.staged import StagedChunks, StagedFile, StageWriter
 from tests.convert.conftest import content_of
 from tests.fuzz import checksums, seeds
 from tests.fuzz.mutations import mutated

@@ -73,8 +73,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     members |= {f"{n:03}/b.jpg": b"no picture" for n in range(20)}
     make_folder(folder / "in", members)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("h5dat_lib.plan._FLOOR", 0.0)
-        patch.setattr("h5dat_lib.plan._SPREAD", 10_000)
+        patch.setattr("h5dat_lib.plan.batches._FLOOR", 0.0)
+        patch.setattr("h5dat_lib.plan.batches._SPREAD", 10_000)
         report = h5dat_lib.ingest(folder / "in", folder / "out.h5", config(batch_seconds=0.002, commit_seconds=600))
     assert report.batches > 200
     return folder / "out.h5"

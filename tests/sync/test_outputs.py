@@ -14,10 +14,10 @@ import pytest
 from h5dat_lib.config import Config
 from h5dat_lib.errors import OutputError
 from h5dat_lib.pipeline import Ingest
+from h5dat_lib.stage.workers import direct_workers
 from h5dat_lib.storage import LocalSource
 from h5dat_lib.sync.background import SyncedOutput
 from h5dat_lib.sync.digests import digests_of
-from h5dat_lib.workers import direct_workers
 from tests.conftest import Bucket, Ran, make_zip, picture
 from tests.conftest import config as threaded
 from tests.faulty_proxy import Fault, FaultyProxy

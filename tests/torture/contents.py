@@ -14,7 +14,7 @@ import numpy as np
 
 import h5dat_lib
 from h5dat_lib.lineage import ARCHIVES, MEMBERS
-from h5dat_lib.read import File
+from h5dat_lib.read.files import File
 
 Rows = dict[str, list[str]]
 """For each class its rows, in their order, each as one string."""

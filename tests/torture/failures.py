@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from h5dat_lib.commit import Output
+from h5dat_lib.commit.transaction import Output
 from h5dat_lib.errors import H5datError
 from h5dat_lib.journal import JournaledFile, journal_of
 from tests.simulated_disk import Fault, RecordingDisk, from_then_on, no_fault, once

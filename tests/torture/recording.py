@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
-from h5dat_lib import commit, journal
-from h5dat_lib.commit import Committed, Output
+from h5dat_lib import journal
+from h5dat_lib.commit import transaction as commit
+from h5dat_lib.commit.transaction import Committed, Output
 from h5dat_lib.journal import JournaledFile
-from h5dat_lib.layout import Forms
 from h5dat_lib.lineage import ArchiveRecord, RunRecord
 from h5dat_lib.pipeline import Ingest
-from h5dat_lib.plan import Batch
-from h5dat_lib.stage import Staged, stage
+from h5dat_lib.plan.batches import Batch
+from h5dat_lib.plan.layout import Forms
+from h5dat_lib.stage.batch import Staged, stage
 from tests.simulated_disk import Change, Image, RecordingDisk
 from tests.torture.scenarios import Scenario
 

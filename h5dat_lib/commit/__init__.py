@@ -1,0 +1,1 @@
+"""Staged files to HDF5: all of them, or nothing."""

@@ -1,0 +1,1 @@
+"""Archives to batches: what members are, how their rows will lie, and which of them are converted together."""

@@ -1,0 +1,1 @@
+"""An output described to people: figures, charts, a page."""

@@ -1,0 +1,1 @@
+"""Finished files merged, stored otherwise, compared."""

@@ -1,0 +1,1 @@
+"""Batches to staged files, in worker processes that may die of it."""

@@ -1,0 +1,1 @@
+"""Rows in an order: splits, shuffles, batches, datasets."""
