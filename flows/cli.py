@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands import exporting, finding, reading, rework, service, storage
-from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Workers, s3_of
+from flows.options import Archives, AsJson, ConfigFile, Direct, File, Output, OutputName, Quiet, SchemaFile, Storage, Workers, s3_of
 from h5dat_lib.errors import BudgetExceeded, ConfigError, FormatError, H5datError, InputError, Interrupted, OutputError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def ingest(
     output: Output,
     config: ConfigFile = None,
     schema: SchemaFile = None,
+    storage: Storage = None,
     workers: Workers = None,
     direct: Direct = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another ingest into this output to end.")] = False,
@@ -77,7 +78,7 @@ def ingest(
     from h5dat_lib.config import load
     from h5dat_lib.pipeline import Start
 
-    settings, start = load(config, schema, workers=workers), Start(wait, restart, new_run)
+    settings, start = load(config, schema, workers=workers, image={"storage": storage}), Start(wait, restart, new_run)
     with live_progress(quiet=quiet or as_json) as display:
         if direct:
             from h5dat_lib.pipeline import ingest as ingest_directly
@@ -134,6 +135,7 @@ def plan(
     archive: Annotated[str, typer.Argument(metavar="ARCHIVE")],
     config: ConfigFile = None,
     schema: SchemaFile = None,
+    storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what an ingest would do: classes, members, bytes and batches. Nothing is converted."""
@@ -141,7 +143,7 @@ def plan(
     from h5dat_lib.config import load
     from h5dat_lib.plan.batches import summarise
 
-    summary = summarise(archive, load(config, schema))
+    summary = summarise(archive, load(config, schema, image={"storage": storage}))
     _print_json(asdict(summary)) if as_json else show_plan(summary)
 
 

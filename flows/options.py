@@ -28,6 +28,10 @@ Archives = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Processes that convert; one a core by default.")]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Of pictures: decoded, their pixels; encoded, the files as they are, decoded when they are read."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Direct = Annotated[bool, typer.Option("--direct", help="Run the same steps without Prefect.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

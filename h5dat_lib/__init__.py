@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from h5dat_lib.read.tables import Table
     from h5dat_lib.read.verification import verify
     from h5dat_lib.reporting.page import report
+    from h5dat_lib.reporting.statistics import statistics
     from h5dat_lib.retrying import retry
     from h5dat_lib.rewriting.difference import diff
     from h5dat_lib.rewriting.merging import merge
     from h5dat_lib.rewriting.repacking import Packing, repack
+    from h5dat_lib.training.sampling import Shard, Shuffle
 
 __all__ = [
     "Config",
@@ -37,6 +39,8 @@ __all__ = [
     "Progress",
     "Reject",
     "Report",
+    "Shard",
+    "Shuffle",
     "Start",
     "Table",
     "diff",
@@ -47,6 +51,7 @@ __all__ = [
     "repack",
     "report",
     "retry",
+    "statistics",
     "verify",
 ]
 
@@ -70,6 +75,9 @@ _HOMES = {
     "repack": "rewriting.repacking",
     "report": "reporting.page",
     "retry": "retrying",
+    "Shard": "training.sampling",
+    "Shuffle": "training.sampling",
+    "statistics": "reporting.statistics",
     "verify": "read.verification",
 }
 

@@ -508,7 +508,7 @@ def checked(model: type[AnySettings], data: Mapping[str, Any], source: str, fold
 
 
 def load(config_file: Path | None = None, schema_file: Path | None = None, **overrides: Any) -> Config:
-    """The configuration of the files, with ``overrides`` (None means not given) on top.
+    """The configuration of the files, with ``overrides`` on top: None, also in a dictionary of a part of it, means not given.
 
     Either may be one of the predecessor's; what it has that means nothing any more is ignored, and logged as a warning.
     Raises ConfigError when a file is missing, is not JSON or holds a wrong key.
@@ -522,8 +522,15 @@ def load(config_file: Path | None = None, schema_file: Path | None = None, **ove
             logging.getLogger(__name__).warning("%s", ignored)
     elif schema is not None:
         data["schema"] = schema
-    data.update({key: value for key, value in overrides.items() if value is not None})
-    return parse(data, source)
+    return parse(_overridden(data, overrides), source)
+
+
+def _overridden(data: Any, overrides: dict[str, Any]) -> Any:
+    """Settings with others on top, part by part; what is no part, as it may be in a file, is left for `parse` to refuse."""
+    if not isinstance(data, dict):
+        return data
+    given = {key: _overridden(data.get(key, {}), value) if isinstance(value, dict) else value for key, value in overrides.items()}
+    return data | {key: value for key, value in given.items() if value not in (None, {})}
 
 
 def _keys(model: type[Settings]) -> set[str]:

@@ -63,6 +63,17 @@ def test_files_are_read_and_the_command_line_goes_before_them(tmp_path: Path) ->
     assert load(tmp_path / "c.json", workers=None).workers == 3
 
 
+def test_a_part_of_the_settings_is_overridden_by_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"image": {"storage": "decoded", "color": "RGB"}}')
+    image = load(tmp_path / "c.json", image={"storage": "encoded"}).image
+    assert (image.storage, image.color) == ("encoded", "RGB")
+    assert load(tmp_path / "c.json", image={"storage": None}).image.storage == "decoded"
+    assert load(image={"storage": None}) == load()
+    (tmp_path / "c.json").write_text('{"image": 5}')
+    with pytest.raises(ConfigError, match="image"):
+        load(tmp_path / "c.json", image={"storage": "encoded"})
+
+
 @pytest.mark.parametrize("content", [None, "no json", "[1]"])
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None) -> None:
     if content is not None:

@@ -45,6 +45,13 @@ def test_ingest_as_json_has_the_documented_keys(h5dat: Run, tmp_path: Path, thre
     assert ran.err == ""
 
 
+def test_ingest_keeps_pictures_as_files_on_request(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
+    ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads, "--storage", "encoded")
+    assert ran.code == 0 and re.search(r"pixels +encoded", ran.out)
+    wrong = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "--storage", "raw")
+    assert wrong.code == 2 and re.search(r"image\.storage.*'decoded' or 'encoded', found 'raw'", wrong.err)
+
+
 def test_quiet_prints_nothing(h5dat: Run, tmp_path: Path, threads: Path, archive: Path) -> None:
     ran = h5dat("ingest", archive, "-o", tmp_path / "out.h5", "--direct", "-c", threads, "--quiet")
     assert (ran.code, ran.out, ran.err) == (0, "", "")
