@@ -283,6 +283,7 @@ def open(
     trusted: bool = False,
     cache_bytes: int = CACHE_BYTES,
     threads: int | None = None,
+    memory_map: bool = False,
     s3: S3Options | None = None,
 ) -> File:
     """Opens an H5DAT file for reading, on a local disk or at ``s3://bucket/key``. Raises InputError when it is missing, FormatError when
@@ -298,8 +299,11 @@ def open(
 
     ``cache_bytes`` bounds the inflated chunks that are kept. ``threads`` read at most at a time; by default up to four, as there are
     cores, and one in a worker process.
+
+    With ``memory_map`` chunks of a local file are read from memory that it is mapped into, which takes a third of the time for small
+    pictures without a filter. Only for a file that nobody cuts off or writes over meanwhile: a process that reads what is gone dies.
     """
-    return File(Handle(path, trusted, cache_bytes, threads, s3))
+    return File(Handle(path, trusted, cache_bytes, threads, s3, memory_map))
 
 
 def open_tables(path: str | Path, s3: S3Options | None = None) -> File:

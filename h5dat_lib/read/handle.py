@@ -6,6 +6,7 @@ opened again by its path. Threads share it: HDF5 works under h5py's lock, bytes 
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -58,20 +59,21 @@ class _Descriptor:
 class _Here:
     """What of a handle is bound to one process."""
 
-    def __init__(self, hdf5: h5py.File, blocks: BlockFile | None, cache_bytes: int, threads: int) -> None:
+    def __init__(self, hdf5: h5py.File, blocks: BlockFile | None, cache_bytes: int, threads: int, memory_map: bool) -> None:
         self.child = _child
         self.hdf5 = hdf5
         self.blocks = blocks
         self.cache = ChunkCache(cache_bytes)
         self.threads = threads
         self.descriptor = _Descriptor(os.dup(hdf5.id.get_vfd_handle())) if hdf5.driver == "sec2" else None
+        self.mapped = memoryview(mmap.mmap(self.descriptor.number, 0, prot=mmap.PROT_READ)) if memory_map and self.descriptor else None
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, "h5dat-read")
 
     def close(self) -> None:
-        self.descriptor = None
+        self.descriptor = self.mapped = None  # a thread that still reads keeps it
         self.hdf5.close()
         if self.blocks:
             self.blocks.close()
@@ -89,10 +91,11 @@ class Handle:
         cache_bytes: int = CACHE_BYTES,
         threads: int | None = None,
         s3: S3Options | None = None,
+        memory_map: bool = False,
         expected: str | None = None,
     ) -> None:
         self.path = str(path) if is_remote(str(path)) else Path(path)
-        self._how = (trusted, cache_bytes, threads, s3)
+        self._how = (trusted, cache_bytes, threads, s3, memory_map)
         self._expected = expected
         self._closed = False
         self._here = self._open()
@@ -103,7 +106,7 @@ class Handle:
         return Handle, (self.path, *self._how, self._expected)
 
     def _open(self) -> _Here:
-        trusted, cache_bytes, threads, s3 = self._how
+        trusted, cache_bytes, threads, s3, memory_map = self._how
         if s3:
             aws.use(s3)
         kept = (s3.blocks_dir, s3.blocks_bytes) if s3 else ()
@@ -117,7 +120,7 @@ class Handle:
                 f"{self._expected or 'none'}); it has been replaced: open it anew"
             )
         self._expected = found
-        return _Here(hdf5, blocks, cache_bytes, threads or _usable_cores())
+        return _Here(hdf5, blocks, cache_bytes, threads or _usable_cores(), memory_map)
 
     @property
     def here(self) -> _Here:
@@ -168,12 +171,17 @@ class Handle:
         here = self._here
         if self._closed or here.child != _child:
             here = self.here
+        if here.mapped is not None:
+            return bytes(here.mapped[offset : offset + size])
         descriptor = here.descriptor
         return os.pread(descriptor.number, size, offset) if descriptor else None
 
     def read_into(self, parts: Iterable[tuple[int, memoryview]]) -> bool:
         """Fills buffers with bytes of a local file, each from its place; False when it ends before one is full."""
-        descriptor = self.here.descriptor
+        here = self.here
+        if here.mapped is not None:
+            return all(_is_copied(here.mapped[offset : offset + len(buffer)], buffer) for offset, buffer in parts)
+        descriptor = here.descriptor
         if descriptor is None:
             return False
         number, read = descriptor.number, os.preadv
@@ -190,6 +198,14 @@ class Handle:
             running = [other for other in others if not other.cancel()]
             for other in running:
                 other.result()
+
+
+def _is_copied(source: memoryview, buffer: memoryview) -> bool:
+    """Fills a buffer; False when there are fewer bytes than it takes, and it is left as it is."""
+    if len(source) != len(buffer):
+        return False
+    buffer[:] = source
+    return True
 
 
 def _first_run(hdf5: h5py.File) -> str:

@@ -24,15 +24,22 @@ from h5dat_lib.read.cache import ChunkCache
 from tests.conftest import config, make_zip, picture
 
 MEMBERS = {f"{n:02}.png": picture(8 + n % 3, 6, n) for n in range(24)} | {f"{n}.txt": b"text %d " % n * n for n in range(9)}
-STORED = {"dense": {"resize": {"width": 9, "height": 9, "mode": "fill"}}, "ragged": {}, "encoded": {"storage": "encoded"}}
+SQUARE = {"resize": {"width": 9, "height": 9, "mode": "fill"}}
+STORED: dict[str, dict[str, Any]] = {
+    "dense": {"image": SQUARE},
+    "bare": {"image": SQUARE, "compression": {"filter": "none"}},
+    "ragged": {},
+    "encoded": {"image": {"storage": "encoded"}},
+}
+MAPPED = pytest.mark.parametrize("memory_map", [False, True])
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("handle")
     archive = make_zip(folder / "a.zip", MEMBERS | {"t.csv": b"n,s\n" + b"".join(b"%d,s%d\n" % (n, n) for n in range(400))})
-    for name, image in STORED.items():
-        h5dat_lib.ingest(archive, folder / f"{name}.h5", config(image=image))
+    for name, settings in STORED.items():
+        h5dat_lib.ingest(archive, folder / f"{name}.h5", config(**settings))
     return {name: folder / f"{name}.h5" for name in STORED}
 
 
@@ -47,6 +54,10 @@ def _digest(file: h5dat_lib.File) -> str:
     return found.hexdigest()
 
 
+def _is_mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
 def _table_digest(table: h5dat_lib.Table) -> str:
     return _digest(table._file)
 
@@ -55,22 +66,24 @@ def _column_values(column: Any) -> list[bytes]:
     return [value.tobytes() for value in column.rows(range(len(column)))]
 
 
+@MAPPED
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_every_byte_is_the_same_in_children(outputs: dict[str, Path], method: str) -> None:
+def test_every_byte_is_the_same_in_children(outputs: dict[str, Path], method: str, memory_map: bool) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         for path in outputs.values():
-            with h5dat_lib.open(path) as file:
-                expected, pixels = _digest(file), file["images"].pixels
+            with h5dat_lib.open(path, memory_map=memory_map) as file:
+                expected, pixels = _digest(h5dat_lib.open(path)), file["images"].pixels
                 results = [pool.apply_async(_digest, (file,)), pool.apply_async(_table_digest, (file["images"],))]
                 values = pool.apply_async(_column_values, (pixels,))
                 assert [result.get(60) for result in results] == [expected] * 2
                 assert values.get(60) == _column_values(pixels)
 
 
+@MAPPED
 @pytest.mark.parametrize("stored", STORED)
-def test_a_child_of_a_fork_reads_on_with_what_its_parent_had_open(outputs: dict[str, Path], stored: str) -> None:
+def test_a_child_of_a_fork_reads_on_with_what_its_parent_had_open(outputs: dict[str, Path], stored: str, memory_map: bool) -> None:
     context = multiprocessing.get_context("fork")
-    with h5dat_lib.open(outputs[stored], threads=3) as file:
+    with h5dat_lib.open(outputs[stored], threads=3, memory_map=memory_map) as file:
         pixels, expected = file["images"].pixels, _digest(file)
         before, queue = _column_values(pixels), context.SimpleQueue()
 
@@ -86,9 +99,10 @@ def test_a_child_of_a_fork_reads_on_with_what_its_parent_had_open(outputs: dict[
         assert _digest(file) == expected
 
 
-def test_threads_share_a_file(outputs: dict[str, Path]) -> None:
+@MAPPED
+def test_threads_share_a_file(outputs: dict[str, Path], memory_map: bool) -> None:
     for path in outputs.values():
-        with h5dat_lib.open(path, cache_bytes=1 << 17, threads=2) as file, ThreadPoolExecutor(6) as pool:
+        with h5dat_lib.open(path, cache_bytes=1 << 17, threads=2, memory_map=memory_map) as file, ThreadPoolExecutor(6) as pool:
             expected = _digest(h5dat_lib.open(path))
             assert set(pool.map(_digest, [file] * 12)) == {expected}
 
@@ -101,21 +115,34 @@ def test_handles_survive_pickling_and_share_one_file(outputs: dict[str, Path]) -
         again.close()
 
 
-def test_after_closing_nothing_is_open_and_reading_says_so(outputs: dict[str, Path]) -> None:
+@MAPPED
+def test_after_closing_nothing_is_open_and_reading_says_so(outputs: dict[str, Path], memory_map: bool) -> None:
     def descriptors() -> int:
         return len(os.listdir("/dev/fd"))
 
     before, threads = descriptors(), threading.active_count()
-    with h5dat_lib.open(outputs["ragged"], threads=2) as file:
+    with h5dat_lib.open(outputs["ragged"], threads=2, memory_map=memory_map) as file:
         pixels = file["images"].pixels
         _digest(file)
         assert descriptors() > before
+        assert sys.platform != "linux" or _is_mapped(outputs["ragged"]) is memory_map
     assert descriptors() == before
+    assert sys.platform != "linux" or not _is_mapped(outputs["ragged"])
     with pytest.raises(InputError, match="has been closed"):
         pixels[3]
     with pytest.raises(InputError, match="has been closed"):
         file["images"]
     assert threading.active_count() <= threads + 2
+
+
+@MAPPED
+def test_bytes_behind_the_end_are_not_read(outputs: dict[str, Path], memory_map: bool) -> None:
+    size = outputs["bare"].stat().st_size
+    with h5dat_lib.open(outputs["bare"], memory_map=memory_map) as file:
+        assert file.handle.read_at(size - 3, 10) == outputs["bare"].read_bytes()[-3:] and file.handle.read_at(size + 5, 10) == b""
+        buffer = memoryview(bytearray(8))
+        assert file.handle.read_into([(size - 8, buffer)]) and bytes(buffer) == outputs["bare"].read_bytes()[-8:]
+        assert not file.handle.read_into([(size - 3, buffer)])
 
 
 def test_a_refresh_shows_what_has_been_committed_since(tmp_path: Path) -> None:
