@@ -179,18 +179,20 @@ class Rows:
         if not size:
             return b""  # there may be no chunk at all
         step, last = self._chunks[0], first + size
-        at = first % step
+        number, at = divmod(first, step)
         if at + size <= step:
-            return self._part(first - at, at, at + size)
-        starts = range(first - first % step, last, step)
-        parts = [self._part(start, max(first - start, 0), min(last - start, step)) for start in starts]
+            return self._part(number, at, at + size)
+        starts = range(first - at, last, step)
+        parts = [self._part(start // step, max(first - start, 0), min(last - start, step)) for start in starts]
         return b"".join(parts)
 
-    def _part(self, start: int, begin: int, end: int) -> bytes:
-        place = self._places.find(start // self._chunks[0]) if self._places else None
-        if place and place[1] == self._size and not self._is_deflated(place[2]):
-            return self._read_at(place[0] + begin, end - begin, (start,))
-        part: bytes = self._chunk(start, 0)[begin:end].tobytes()
+    def _part(self, number: int, begin: int, end: int) -> bytes:
+        place = self._places.find(number) if self._places else None
+        if place and place[1] == self._size and not (self._filters and self._is_deflated(place[2])):
+            data = self._reader.read_at(place[0] + begin, end - begin)
+            if data is not None and len(data) == end - begin:
+                return data
+        part: bytes = self._chunk(number * self._chunks[0], 0)[begin:end].tobytes()  # or the error that says what is wrong with it
         return part
 
     def read_into(self, first: int, out: Array) -> None:
@@ -392,8 +394,10 @@ class _Places:
 
     def find(self, number: int) -> tuple[int, int, int] | None:
         """Place in the file, size in bytes and filter mask of a chunk; None when HDF5 must be asked."""
-        self._asked += 1
-        known = self.all(0)
+        known = self._known
+        if known is None:
+            self._asked += 1
+            known = self.all(0)
         return (known[0][number], known[1][number], known[2][number]) if known else None
 
     def all(self, asked: int) -> _Known | None:

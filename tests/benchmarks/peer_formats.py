@@ -114,6 +114,7 @@ class Format:
 
 class H5dat(Format):
     package = "h5dat"
+    memory_map = False
 
     def write(self, files: Path, pictures: Sequence[Any]) -> None:
         """By the command line, whose start counts: workers that this process would start import torch with this module."""
@@ -123,7 +124,7 @@ class H5dat(Format):
         subprocess.run([sys.executable, "-m", "flows.cli", *words, "--direct", "--quiet"], check=True)
 
     def _table(self) -> Any:
-        return h5dat_lib.open(self.folder / "a.h5")["images"]
+        return h5dat_lib.open(self.folder / "a.h5", memory_map=self.memory_map)["images"]
 
     def loader(self, workers: int) -> Any:
         dataset = self._table().torch("pixels", shuffle=True, batch_size=BATCH)
@@ -133,13 +134,24 @@ class H5dat(Format):
         return self._table().pixels.__getitem__
 
 
-class H5datByNumber(H5dat):
-    """The other dataset: torch's own sampler."""
+class H5datAgain(H5dat):
+    """The same file, read in another way."""
 
     writes = False
 
     def __init__(self, folder: Path, case: Case) -> None:
         super().__init__(folder.with_name("H5dat"), case)
+
+
+class H5datMapped(H5datAgain):
+    """Mapped into memory, as Hugging Face maps its files."""
+
+    encoded = False
+    memory_map = True
+
+
+class H5datByNumber(H5datAgain):
+    """The other dataset: torch's own sampler."""
 
     def dataset(self) -> Any:
         return self._table().torch("pixels")
@@ -150,7 +162,7 @@ class H5datByNumber(H5dat):
         return None
 
 
-class H5py(H5datByNumber):
+class H5py(H5datAgain):
     """The same file, read as one does without H5DAT: by h5py, opened by each worker for itself."""
 
     package = "h5py"
@@ -379,7 +391,20 @@ def _of_zarr(array: Any, numbers: list[int]) -> list[Any]:
     return list(array.oindex[np.asarray(numbers)] if len(numbers) > 1 else array[numbers[0]][None])
 
 
-FORMATS: tuple[type[Format], ...] = (H5dat, H5datByNumber, H5py, Memory, Folder, WebDataset, Mds, LitData, Lance, HuggingFace, Zarr)
+FORMATS: tuple[type[Format], ...] = (
+    H5dat,
+    H5datMapped,
+    H5datByNumber,
+    H5py,
+    Memory,
+    Folder,
+    WebDataset,
+    Mds,
+    LitData,
+    Lance,
+    HuggingFace,
+    Zarr,
+)
 
 
 # Measuring
@@ -391,9 +416,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--scale", type=float)
     parser.add_argument("--formats", nargs="*")
+    parser.add_argument("--cases", nargs="*", type=int, default=range(len(CASES)))
     options = parser.parse_args()
     print(f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, torch {torch.__version__}, {platform.platform()}")
-    for case in CASES:
+    for case in (CASES[number] for number in options.cases):
         case = Case(int(case.count * options.scale), case.width, case.height, case.decoded)
         kinds = [kind for kind in FORMATS if (kind.decoded if case.decoded else kind.encoded)]
         kinds = [kind for kind in kinds if not options.formats or kind.__name__ in options.formats]

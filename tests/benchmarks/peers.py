@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "h5dat-peers", help="needs 6 GB")
     parser.add_argument("--rounds", type=int, default=3, help="how often each format is read (3)")
     parser.add_argument("--scale", type=float, default=1.0, help="what the number of pictures is multiplied by (1)")
-    options = parser.parse_args()
+    options, further = parser.parse_known_args()  # --formats, --cases: of peer_formats
     python = _environment(options.folder)
-    words = ["--folder", str(options.folder), "--rounds", str(options.rounds), "--scale", str(options.scale)]
+    words = ["--folder", str(options.folder), "--rounds", str(options.rounds), "--scale", str(options.scale), *further]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TOKENIZERS_PARALLELISM": "false"}
     sys.exit(subprocess.run([python, "-m", "tests.benchmarks.peer_formats", *words], env=environment, check=False).returncode)
 
