@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from h5dat_lib import predecessor
-from h5dat_lib.errors import ConfigError
+from h5dat_lib.errors import ConfigError, unknown
 from h5dat_lib.training.splits import Splits
 
 Medium = Literal["images", "videos", "audio", "documents", "tables", "texts", "files"]
@@ -504,7 +504,7 @@ def checked(model: type[AnySettings], data: Mapping[str, Any], source: str, fold
     try:
         return model.model_validate(data, context={"folder": folder or Path()})
     except ValidationError as exc:
-        raise ConfigError(f"{source}: {_first_fault(exc)}") from exc
+        raise ConfigError(f"{source}: {_first_fault(exc, model)}") from exc
 
 
 def load(config_file: Path | None = None, schema_file: Path | None = None, **overrides: Any) -> Config:
@@ -570,9 +570,37 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _first_fault(exc: ValidationError) -> str:
-    fault = exc.errors(include_url=False)[0]
+def _first_fault(exc: ValidationError, model: type[Settings]) -> str:
+    faults = exc.errors(include_url=False)
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])  # a slip is why another one is missing
     where = ".".join(str(part) for part in fault["loc"]) or "top level"
     more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
+    if fault["type"] == "extra_forbidden":
+        return f"{unknown(f'{where}: no setting', str(fault['loc'][-1]), _settings_at(model, fault['loc'][:-1]))}{more}"
     found = "" if isinstance(fault["input"], dict) or where == "s3.endpoint" else f", found {fault['input']!r}"
     return f"{where}: {fault['msg']}{found}{more}"
+
+
+def _settings_at(model: type[Settings], path: tuple[int | str, ...]) -> list[str]:
+    """Names that may stand at a place in the settings, as the published schema has them."""
+    schema = json_schema(model)
+    parts = _alternatives([schema], schema)
+    for step in path:
+        inner = [part["items"] if isinstance(step, int) else part["properties"][step] for part in parts if _leads_to(part, step)]
+        parts = _alternatives(inner, schema) or parts  # a step may name one of several kinds of settings
+    return [name for part in parts for name in part.get("properties", {})]
+
+
+def _leads_to(part: dict[str, Any], step: int | str) -> bool:
+    return "items" in part if isinstance(step, int) else step in part.get("properties", {})
+
+
+def _alternatives(parts: list[dict[str, Any]], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parts of a JSON Schema with what they refer to in their place, each of several choices by itself."""
+    found = []
+    for part in parts:
+        if "$ref" in part:
+            found += _alternatives([schema["$defs"][part["$ref"].rpartition("/")[2]]], schema)
+        else:
+            found += _alternatives([*part.get("anyOf", ()), *part.get("oneOf", ()), *part.get("allOf", ())], schema) or [part]
+    return found

@@ -63,6 +63,26 @@ def test_files_are_read_and_the_command_line_goes_before_them(tmp_path: Path) ->
     assert load(tmp_path / "c.json", workers=None).workers == 3
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"imagee": {}}, r"imagee: no setting 'imagee'; it has .*; did you mean 'image'\?"),
+        ({"image": {"storrage": "x"}}, r"image\.storrage: no setting 'storrage'; it has storage, .*; did you mean 'storage'\?"),
+        (
+            {"image": {"resize": {"width": 1, "height": 1, "mod": "pad"}}},
+            r"resize\.mod: no setting 'mod'; it has width, .*did you mean 'mode'\?",
+        ),
+        (
+            {"schema": {"classes": [{"name": "a", "medium": "images", "labels": [{"from": 1}]}]}},
+            r"labels\.0\.from: no setting 'from'; it has name, ",
+        ),
+    ],
+)
+def test_a_setting_that_is_none_is_answered_by_the_nearest(data: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parse(data)
+
+
 def test_a_part_of_the_settings_is_overridden_by_its_keys(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('{"image": {"storage": "decoded", "color": "RGB"}}')
     image = load(tmp_path / "c.json", image={"storage": "encoded"}).image
