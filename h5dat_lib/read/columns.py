@@ -54,7 +54,7 @@ class Column:
                 return self._slice(rows)
             if isinstance(rows, list | np.ndarray):
                 return self._take(row_numbers(rows, len(self)))
-            return self._one(checked_row(int(rows), len(self)))
+            return self._one(checked_row(rows, len(self)))
         except FormatError as exc:
             raise self._located(exc, rows) from exc
 
@@ -673,11 +673,15 @@ def _check_rows(item: Any, rows: int, *parts: Sized) -> None:
             raise fault(item, f"values of {len(part)} rows", f"{rows}")
 
 
-def checked_row(row: int, rows: int) -> int:
-    """A row number counted from the start; raises IndexError when there is no such row."""
-    if not -rows <= row < rows:
-        raise no_row(row, rows)
-    return int(row) % rows
+def checked_row(row: Any, rows: int) -> int:
+    """A row number counted from the start; raises IndexError when there is no such row, or it is no number."""
+    try:
+        number = operator.index(row)
+    except TypeError as exc:
+        raise IndexError(f"found {row!r}, expected the number of a row, a slice, or a list of numbers or of {rows} booleans") from exc
+    if not -rows <= number < rows:
+        raise no_row(number, rows)
+    return number % rows
 
 
 def python_value(value: Any) -> Any:

@@ -70,6 +70,7 @@ KNOWN: dict[str, Callable[[Tables, Array], list[str]]] = {
     "member": lambda file, members: list(file[MEMBERS]["path"].rows(members)),
     "key": keys,
     "name": lambda file, members: [key.rpartition("/")[2] for key in keys(file, members)],
+    "sha256": lambda file, members: list(file[MEMBERS]["sha256"].rows(members)),
     "archive": _archives_of,
 }
 """What is known of members by names that are no columns."""

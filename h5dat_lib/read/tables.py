@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -136,7 +137,7 @@ class Table:
         return contents.columns[name]
 
     def _row(self, row: int) -> dict[str, Any]:
-        row = checked_row(int(row), len(self))
+        row = checked_row(row, len(self))
         return {name: self._column(name)[row] for name in self.columns}
 
     def rows(self, rows: Any, columns: Sequence[str] | None = None, stack: bool = False) -> dict[str, Any]:
@@ -226,9 +227,9 @@ class Table:
     def split(self, shares: Mapping[str, float] | str, by: str = "key", seed: int = 0) -> dict[str, Array]:
         """Rows of each split, (n,) int64 in order: of about these shares of all, or by the names in a column that holds them.
 
-        Rows that are alike in ``by`` are in the same split, whatever else is in the table or comes in later: the member's ``key``,
-        ``path`` or ``sha256``, or a column; where that is missing, the member's key. Raises ConfigError when shares do not add up to
-        1, KeyError when there is nothing of that name.
+        Rows that are alike in ``by`` are in the same split, whatever else is in the table or comes in later: what `table` knows of the
+        member (``key``, ``name``, ``member``, ``sha256``), or a column; where that is missing, the member's key. Raises ConfigError when
+        shares do not add up to 1, KeyError when there is nothing of that name.
         """
         from h5dat_lib.training.splits import Splits
 
@@ -252,11 +253,10 @@ class Table:
 
     def _of_members(self, what: str) -> list[str]:
         """What lineage says of the member of each row."""
-        members = self._file[MEMBERS]
-        if what not in ("key", "path", "sha256"):
-            raise unknown(f"{self._file.path}: {self.class_name} has no column", what, [*self.columns, "key", "path", "sha256"])
+        if what not in origins.KNOWN:
+            raise unknown(f"{self._file.path}: {self.class_name} has no column", what, [*self.columns, *origins.KNOWN])
         numbers, rows = np.unique(self._rows_column("_member")[:], return_inverse=True)
-        found = origins.keys(self._file, numbers) if what == "key" else members[what].rows(numbers)
+        found = origins.KNOWN[what](self._file, numbers)
         return [found[row] for row in rows.tolist()]
 
     def rows_of(self, member: str) -> Array:
@@ -281,7 +281,8 @@ class Table:
         """Columns as an Arrow table: those named, or all of numbers, booleans, dates, strings and categories; of all rows, or of ``rows``.
 
         Beside the columns these names are known: ``row``, its number, and of its member ``member``, the path, ``key``, what members of one
-        sample share, ``name``, the key without its folder, and ``archive``. Raises KeyError for another name, InputError for arrays.
+        sample share, ``name``, the key without its folder, ``sha256`` and ``archive``. Raises KeyError for another name, InputError for
+        arrays.
         """
         import pyarrow as pa
 
@@ -310,13 +311,18 @@ class Table:
     def join(self, other: Table, on: str | tuple[str, str]) -> pa.Table:
         """Pairs of rows that agree ``on`` a column, or on one of each table: an Arrow table of ``on``, ``row``, ``other_row``, in order.
 
-        Names are those that `table` knows: ``key`` joins members of one sample, ``name`` those of one name in other folders.
+        Names are those that `table` knows: ``key`` joins members of one sample, ``name`` those of one name in other folders; keys of which
+        none is in both tables are a warning.
         """
         from h5dat_lib.read.arrow import OTHER_ROW, ROW, joined
 
         left, right = (on, on) if isinstance(on, str) else on
         sides = ((self, left, ROW), (other, right, OTHER_ROW))
-        return joined(*({"on": table._values(name, slice(None)), row: table._values("row", slice(None))} for table, name, row in sides))
+        pairs = joined(*({"on": table._values(name, slice(None)), row: table._values("row", slice(None))} for table, name, row in sides))
+        if left == right == "key" and not len(pairs) and len(self) and len(other):
+            keys = " and ".join(f"{table._values('key', [0])[0]} of {table.class_name}" for table in (self, other))
+            warnings.warn(f"{self._file.path}: found no key in both tables ({keys}); on='name' leaves their folders out", stacklevel=2)
+        return pairs
 
     def wanted(self, row: int, decode: bool = False) -> Wanted:
         """What `like` looks for when it is asked for a row, to ask other tables for it; ``decode`` as there.

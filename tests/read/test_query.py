@@ -144,6 +144,15 @@ def test_tables_are_joined_by_the_key_of_their_samples_or_by_columns(file: h5dat
     assert [(pair["row"], pair["other_row"]) for pair in by_name] == [(n, n) for n in range(5)]
 
 
+def test_keys_of_other_folders_join_nothing_and_it_is_said(tmp_path: Path) -> None:
+    members = {"images/1163.png": picture(), "styles/1163.json": b'{"a": 1}', "styles/1164.json": b'{"a": 2}'}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", config())
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        with pytest.warns(UserWarning, match=r"no key in both tables \(images/1163 of images and styles/1163 of documents\); on='name'"):
+            assert len(file["images"].join(file["documents"], on="key")) == 0
+        assert file["images"].join(file["documents"], on="name")["other_row"].to_pylist() == [0]
+
+
 def test_without_the_engine_one_line_says_what_to_install(file: h5dat_lib.File, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(InputError, match=r"pip install 'h5dat\[query\]'"):

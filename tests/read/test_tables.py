@@ -79,6 +79,14 @@ def test_columns_are_found_as_attributes_and_as_items(tmp_path: Path) -> None:
             table.nme  # noqa: B018
 
 
+def test_what_is_no_row_number_is_an_index_error(tmp_path: Path) -> None:
+    with _opened(tmp_path, PICTURES) as file:
+        for read in (lambda: file["images"].pixels["a"], lambda: file["images"].pixels[1.5], lambda: file["images"][1.5]):
+            with pytest.raises(IndexError, match=r"found ('a'|1\.5), expected the number of a row"):
+                read()
+        assert np.array_equal(file["images"].pixels[np.uint8(2)], _pixels("2.png"))
+
+
 def test_missing_numbers_are_none_and_masked(tmp_path: Path) -> None:
     with _opened(tmp_path, {"a.csv": b'n,s\n1,x\n,\n3,""\n'}) as file:
         table = file["tables"]

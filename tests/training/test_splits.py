@@ -82,6 +82,14 @@ def test_copies_are_in_one_split_by_their_content(output: Path) -> None:
         assert not digests[0] & digests[1]
 
 
+def test_members_of_one_name_are_in_one_split_whatever_their_folder_and_class(tmp_path: Path) -> None:
+    members = {f"images/{n}.png": picture(seed=n) for n in range(30)} | {f"styles/{n}.json": b'{"a": 1}' for n in range(30)}
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", config())
+    with h5dat_lib.open(tmp_path / "out.h5") as file:
+        images, styles = (file[name].split(HALVES, by="name") for name in ("images", "documents"))
+        assert all(np.array_equal(images[name], styles[name]) and len(images[name]) > 5 for name in HALVES)
+
+
 def test_rows_stay_in_their_split_when_others_come_in(output: Path, tmp_path: Path) -> None:
     grown = tmp_path / "grown.h5"
     grown.write_bytes(output.read_bytes())
