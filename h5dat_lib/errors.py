@@ -77,6 +77,11 @@ def unknown(what: str, name: str, names: Sequence[str]) -> UnknownName:
     return error
 
 
+def nearer(failure: InputError | None, other: InputError) -> InputError:
+    """Of what several tables say of a name that they lack, what tells one that may have been meant; otherwise the last."""
+    return failure if isinstance(failure, UnknownName) and failure.near else other
+
+
 class OutputError(H5datError):
     """An output that cannot be written: a folder, no permission, no space, or not an H5DAT file."""
 

@@ -14,7 +14,7 @@ import typer
 
 from flows.commands.reading import Limit, row_of
 from flows.options import AsJson, ConfigFile, OutputName, s3_of
-from h5dat_lib.errors import InputError, UnknownName
+from h5dat_lib.errors import InputError, nearer
 
 if TYPE_CHECKING:
     from h5dat_lib.columns import Array
@@ -167,7 +167,7 @@ def _chosen(opened: File, asked: _Asked) -> Iterator[tuple[Table, Array | None]]
         try:
             rows = _both(rows, table.where(asked.where) if asked.where else None)
         except InputError as exc:
-            failure = failure if isinstance(failure, UnknownName) and failure.near else exc
+            failure = nearer(failure, exc)
             continue
         fitting = True
         yield table, _both(rows, table.search(asked.text) if asked.text else None)

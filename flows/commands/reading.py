@@ -66,11 +66,12 @@ def head(
 def origin(file: OutputName, row: Address, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show where a row came from: archive, member, checksums, converter, run."""
     from h5dat_lib.read.files import open_tables
+    from h5dat_lib.reporting.in_words import moment
 
     with open_tables(file, s3_of(config)) as opened:
         table, number = row_of(opened, row)
         found = asdict(table.origin(number))
-    typer.echo(json.dumps(found, indent=2)) if as_json else _print_values(found)
+    typer.echo(json.dumps(found, indent=2)) if as_json else _print_values(found | {"time": f"{moment(found['time'])} UTC"})
 
 
 def stats(

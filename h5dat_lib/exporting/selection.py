@@ -13,7 +13,7 @@ from h5dat_lib.archive.packed import stem
 from h5dat_lib.columns import FRAMES, Array
 from h5dat_lib.config import Medium
 from h5dat_lib.convert import FILE, HANDLERS
-from h5dat_lib.errors import FormatError, InputError, unknown
+from h5dat_lib.errors import FormatError, InputError, nearer, unknown
 from h5dat_lib.exporting.destination import folded, numbered, safe_path
 from h5dat_lib.lineage import ARCHIVES, MEMBERS, sample_key
 from h5dat_lib.read.columns import Categorical
@@ -158,12 +158,13 @@ def _chosen(file: File, name: str) -> Chosen:
 
 def _each_that_fits(chosen: Sequence[Chosen], tally: Tally, rows_of: Callable[[Chosen], Array], what: str) -> list[Chosen]:
     """The tables with the rows that meet something; those that lack what it asks for are left out. Raises it when all do."""
-    found, failure = [], None
+    found: list[Chosen] = []
+    failure: InputError | None = None
     for each in chosen:
         try:
             found.append(Chosen(each.name, each.table, each.medium, rows_of(each)))
         except InputError as exc:
-            failure = exc
+            failure = nearer(failure, exc)
             tally.left_out[each.name, f"the class lacks what {what} asks for"] += len(each.rows)
     if failure is not None and not found:
         raise failure

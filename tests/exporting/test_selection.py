@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 import h5dat_lib
-from h5dat_lib.errors import FormatError
+from h5dat_lib.errors import FormatError, UnknownName
 from h5dat_lib.exporting import FORMS, ExportOptions, selection
 from h5dat_lib.exporting.destination import numbered, safe_path
 from h5dat_lib.exporting.selection import Chosen
 from tests.conftest import Bucket, config, make_zip, picture
+
+
+def test_a_slip_in_a_condition_is_answered_by_the_class_that_nearly_has_the_column(tmp_path: Path) -> None:
+    h5dat_lib.ingest(make_zip(tmp_path / "a.zip", {"a.png": picture(), "b.csv": b"n\n1\n"}), tmp_path / "a.h5", config())
+    with pytest.raises(UnknownName, match=r"images has no column 'hieght'.*did you mean 'height'"):
+        h5dat_lib.export(tmp_path / "a.h5", tmp_path / "out", options=ExportOptions(where="hieght > 5"))
 
 
 @pytest.mark.parametrize("storage", ["decoded", "encoded"])

@@ -82,7 +82,8 @@ def test_origin_prints_what_the_library_says(h5dat: Run, output: Path) -> None:
     shown = json.loads(h5dat("origin", output, "images/1", "--json").out)
     with h5dat_lib.open(output) as file:
         assert shown == file["images"].origin(1).__dict__ and shown["member"] == "shop/1.png"
-    assert "sha256" in h5dat("origin", output, "images/1").out
+    told = h5dat("origin", output, "images/1").out
+    assert "sha256" in told and re.search(r"time +20\d\d-\d\d-\d\d \d\d:\d\d UTC", told)
 
 
 def test_stats_prints_bytes_brightness_and_shapes(h5dat: Run, output: Path) -> None:
