@@ -196,6 +196,15 @@ def test_another_configuration_is_refused_with_the_difference_unless_it_is_a_new
         assert h5dat_lib.ingest(archive, output, known).batches == 0
 
 
+def test_a_difference_of_pages_is_told_in_a_line(tmp_path: Path) -> None:
+    archive, output = make_zip(tmp_path / "a.zip", {"a.png": picture(seed=1)}), tmp_path / "out.h5"
+    h5dat_lib.ingest(archive, output, config())
+    classes = [{"name": f"images{number}", "medium": "images", "folders": [str(number)]} for number in range(30)]
+    with pytest.raises(OutputError, match=r'schema\.classes: \[\] in the file, \[\{"name": "images0", .*\.\.\. now') as told:
+        h5dat_lib.ingest(archive, output, config(schema={"classes": classes}))
+    assert len(str(told.value)) < 600 + len(str(output))
+
+
 @pytest.mark.parametrize(
     "change", [{"workers": 3}, {"batch_seconds": 1.0}, {"limits": {"pixels": 1000}}, {"max_rejects": 5}, {"commit_seconds": 0}]
 )

@@ -39,6 +39,8 @@ __all__ = [
 _STEP = 1 << 16
 """Members that are read at a time."""
 _NONE = np.iinfo("u8").max
+_SHOWN = 100
+"""Most characters of a setting that a message tells: a schema with its labels may be pages."""
 
 
 @dataclass(frozen=True)
@@ -261,4 +263,9 @@ def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
         for key in before:
             yield from _differences(f"{name}.{key}".lstrip("."), before.get(key), now.get(key))
     elif before != now:
-        yield f"{name}: {json.dumps(before)} in the file, {json.dumps(now)} now"
+        yield f"{name}: {_short(before)} in the file, {_short(now)} now"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
