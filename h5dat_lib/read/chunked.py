@@ -17,9 +17,11 @@ from typing import Any, Protocol, TypeVar
 import h5py
 import numpy as np
 from h5py import h5z
+from isal import isal_zlib
 
 from h5dat_lib.columns import SCALAR_CHUNK_BYTES, Array
 from h5dat_lib.errors import FormatError
+from h5dat_lib.lineage import CHECKSUMS
 from h5dat_lib.read.audit import PIPELINES, filters
 from h5dat_lib.read.cache import ChunkCache
 
@@ -68,6 +70,10 @@ class Reader(Protocol):
         """Does all tasks, in any order, maybe several at a time."""
         ...
 
+    def checksums(self, name: str) -> Array | None:
+        """What `recorded` has of a dataset; None when chunks are not compared with it."""
+        ...
+
 
 class _Plain:
     """One thread, through HDF5 alone, as while the file is written."""
@@ -85,6 +91,9 @@ class _Plain:
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         for task in tasks:
             do(task)
+
+    def checksums(self, name: str) -> Array | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class Rows:
         self._pieces = tuple(_pieces(self.shape[1:], self._chunks[1:]))
         chunks = -(-len(self) // self._chunks[0]) * parts
         self._places = _Places(self._here, chunks, reader) if self._is_ours and reader else None
+        self._checksums = self._reader.checksums(self._name)
         self._runs = self._bare_runs()
 
     @property
@@ -187,7 +197,7 @@ class Rows:
         return b"".join(parts)
 
     def _part(self, number: int, begin: int, end: int) -> bytes:
-        place = self._places.find(number) if self._places else None
+        place = self._places.find(number) if self._places and self._checksums is None else None
         if place and place[1] == self._size and not (self._filters and self._is_deflated(place[2])):
             data = self._reader.read_at(place[0] + begin, end - begin)
             if data is not None and len(data) == end - begin:
@@ -234,7 +244,7 @@ class Rows:
     def _bare_runs(self) -> tuple[tuple[int, int], ...]:
         """Where in a row each piece begins, and its bytes, when they lie in the file as they do in an array; () when they do not."""
         whole = self._chunks[2:] == self.shape[2:] and len(self.shape) > 1
-        if not (whole and self._is_ours and not self._filters and self._chunks[0] == 1):
+        if self._checksums is not None or not (whole and self._is_ours and not self._filters and self._chunks[0] == 1):
             return ()
         line = math.prod(self.shape[2:]) * self.dtype.itemsize
         return tuple((piece.begins[0] * line, (piece.target[0].stop - piece.begins[0]) * line) for piece in self._pieces)
@@ -327,12 +337,20 @@ class Rows:
             of_other_make: Array = self._here()[tuple(slice(at, at + size) for at, size in zip(place, self._chunks, strict=True))]
             return of_other_make
         mask, data = self._stored(number, place)
+        if self._checksums is not None:
+            self._compare(self._checksums, number, place, data)
         data = self._inflated(data, place) if self._is_deflated(mask) else data
         if len(data) != self._size:
             raise fault(self.dataset, f"a chunk of {len(data)} bytes at {place}", f"{self._size} bytes")
         if h5z.FILTER_SHUFFLE in self._filters and not mask & 1:
             data = np.frombuffer(data, "u1").reshape(self.dtype.itemsize, -1).T.tobytes()
         return np.frombuffer(data, self.dtype).reshape(self._chunks)
+
+    def _compare(self, checksums: Array, number: int, place: tuple[int, ...], data: bytes) -> None:
+        expected = int(checksums[number]) if number < len(checksums) else None
+        if (found := isal_zlib.crc32(data)) != expected:
+            written = "none" if expected is None else f"{expected:08x}"
+            raise fault(self.dataset, f"CRC {found:08x} of the chunk at {place}", f"{written}, as it was written")
 
     def _is_deflated(self, mask: int) -> bool:
         return h5z.FILTER_DEFLATE in self._filters and not mask >> len(self._filters) - 1 & 1
@@ -449,6 +467,13 @@ def _pieces(sizes: tuple[int, ...], steps: tuple[int, ...]) -> Iterable[_Piece]:
         lengths = [min(step, size - begin) for begin, step, size in zip(begins, steps, sizes, strict=True)]
         target = tuple(slice(begin, begin + length) for begin, length in zip(begins, lengths, strict=True))
         yield _Piece(begins, tuple(map(slice, lengths)), target)
+
+
+def recorded(file: h5py.File, name: str) -> Array:
+    """The CRC-32 of each chunk of a dataset; none for one that never had a chunk, such as the bytes of empty texts."""
+    path = f"{CHECKSUMS}/{name}"
+    found: Array = Rows(file[path])[:] if path in file else np.empty(0, "<u4")
+    return found
 
 
 def row_numbers(rows: Any, count: int) -> Array:

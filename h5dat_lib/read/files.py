@@ -26,7 +26,7 @@ from h5dat_lib.errors import FormatError, unknown
 from h5dat_lib.lineage import ARCHIVES, LINEAGE, MEMBERS, REJECTS, RUNS
 from h5dat_lib.read import browse
 from h5dat_lib.read.format import attribute
-from h5dat_lib.read.handle import CACHE_BYTES, Handle
+from h5dat_lib.read.handle import CACHE_BYTES, Handle, How
 from h5dat_lib.read.tables import Contents, Table
 
 if TYPE_CHECKING:
@@ -281,6 +281,7 @@ def open(
     path: str | Path,
     *,
     trusted: bool = False,
+    verify: bool = False,
     cache_bytes: int = CACHE_BYTES,
     threads: int | None = None,
     memory_map: bool = False,
@@ -297,13 +298,17 @@ def open(
     ``trusted`` leaves that out, for a file that its owner has added such things to. An HDF5 file of another make can be looked
     through (`File.groups`, `datasets`, `attrs`, `find`); it has no tables.
 
+    With ``verify`` each chunk that is read is compared with the CRC-32 of when it was written: FormatError names the row and its member.
+    Without, deflated chunks have zlib's own checksum, and what is stored without a filter, such as encoded pictures, has none until
+    `verify` reads the file. Small rows of large chunks are slower with it, because whole chunks are read for them.
+
     ``cache_bytes`` bounds the inflated chunks that are kept. ``threads`` read at most at a time; by default up to four, as there are
     cores, and one in a worker process.
 
     With ``memory_map`` chunks of a local file are read from memory that it is mapped into, which takes a third of the time for small
     pictures without a filter. Only for a file that nobody cuts off or writes over meanwhile: a process that reads what is gone dies.
     """
-    return File(Handle(path, trusted, cache_bytes, threads, s3, memory_map))
+    return File(Handle(path, How(trusted, verify, cache_bytes, threads, memory_map, s3)))
 
 
 def open_tables(path: str | Path, s3: S3Options | None = None) -> File:

@@ -11,16 +11,18 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 
+from h5dat_lib.columns import Array
 from h5dat_lib.errors import FormatError, InputError
 from h5dat_lib.lineage import RUNS
 from h5dat_lib.read.cache import ChunkCache
-from h5dat_lib.read.chunked import Rows
+from h5dat_lib.read.chunked import Rows, recorded
 from h5dat_lib.read.format import has_mark, open_readonly
 from h5dat_lib.storage import BlockFile, aws, is_remote
 
@@ -56,17 +58,29 @@ class _Descriptor:
         os.close(self.number)
 
 
+@dataclass(frozen=True)
+class How:
+    """How a file is opened and read, see `files.open`."""
+
+    trusted: bool = False
+    verify: bool = False
+    cache_bytes: int = CACHE_BYTES
+    threads: int | None = None
+    memory_map: bool = False
+    s3: S3Options | None = None
+
+
 class _Here:
     """What of a handle is bound to one process."""
 
-    def __init__(self, hdf5: h5py.File, blocks: BlockFile | None, cache_bytes: int, threads: int, memory_map: bool) -> None:
+    def __init__(self, hdf5: h5py.File, blocks: BlockFile | None, how: How) -> None:
         self.child = _child
         self.hdf5 = hdf5
         self.blocks = blocks
-        self.cache = ChunkCache(cache_bytes)
-        self.threads = threads
+        self.cache = ChunkCache(how.cache_bytes)
+        self.threads = how.threads or _usable_cores()
         self.descriptor = _Descriptor(os.dup(hdf5.id.get_vfd_handle())) if hdf5.driver == "sec2" else None
-        self.mapped = memoryview(mmap.mmap(self.descriptor.number, 0, prot=mmap.PROT_READ)) if memory_map and self.descriptor else None
+        self.mapped = memoryview(mmap.mmap(self.descriptor.number, 0, prot=mmap.PROT_READ)) if how.memory_map and self.descriptor else None
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
@@ -84,18 +98,9 @@ class _Here:
 class Handle:
     """An HDF5 file, open for reading in this process and in its children. Raises as `format.open_readonly` does."""
 
-    def __init__(
-        self,
-        path: Path | str,
-        trusted: bool = False,
-        cache_bytes: int = CACHE_BYTES,
-        threads: int | None = None,
-        s3: S3Options | None = None,
-        memory_map: bool = False,
-        expected: str | None = None,
-    ) -> None:
+    def __init__(self, path: Path | str, how: How | None = None, expected: str | None = None) -> None:
         self.path = str(path) if is_remote(str(path)) else Path(path)
-        self._how = (trusted, cache_bytes, threads, s3, memory_map)
+        self._how = how or How()
         self._expected = expected
         self._closed = False
         self._here = self._open()
@@ -103,15 +108,15 @@ class Handle:
         """Whether it is an H5DAT file; one of another make can be looked through, but has no tables."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Handle, (self.path, *self._how, self._expected)
+        return Handle, (self.path, self._how, self._expected)
 
     def _open(self) -> _Here:
-        trusted, cache_bytes, threads, s3, memory_map = self._how
+        s3 = self._how.s3
         if s3:
             aws.use(s3)
         kept = (s3.blocks_dir, s3.blocks_bytes) if s3 else ()
         blocks = BlockFile(self.path, *kept) if isinstance(self.path, str) else None
-        hdf5 = open_readonly(blocks or Path(self.path), trusted)
+        hdf5 = open_readonly(blocks or Path(self.path), self._how.trusted)
         found = _first_run(hdf5)
         if self._expected not in (None, found):
             hdf5.close()
@@ -120,7 +125,7 @@ class Handle:
                 f"{self._expected or 'none'}); it has been replaced: open it anew"
             )
         self._expected = found
-        return _Here(hdf5, blocks, cache_bytes, threads or _usable_cores(), memory_map)
+        return _Here(hdf5, blocks, self._how)
 
     @property
     def here(self) -> _Here:
@@ -158,7 +163,7 @@ class Handle:
     def reopened(self) -> Handle:
         """The file as it is now. Raises FormatError when another one has taken its place; this handle is closed all the same."""
         self.close()
-        return Handle(self.path, *self._how, self._expected)
+        return Handle(self.path, self._how, self._expected)
 
     def close(self) -> None:
         """Closes the file in this process."""
@@ -186,6 +191,10 @@ class Handle:
             return False
         number, read = descriptor.number, os.preadv
         return all(read(number, (buffer,), offset) == len(buffer) for offset, buffer in parts)
+
+    def checksums(self, name: str) -> Array | None:
+        """The CRC-32 of each chunk of a dataset as it was written; None when they are not to be compared."""
+        return recorded(self.hdf5, name.lstrip("/")) if self._how.verify else None
 
     def each(self, do: Callable[[T], None], tasks: Sequence[T]) -> None:
         """Does all tasks, in several threads, of which the caller's is one. Raises what the first of them that fails raises."""

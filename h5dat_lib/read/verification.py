@@ -17,7 +17,7 @@ from isal import isal_zlib
 from h5dat_lib.columns import column_name
 from h5dat_lib.errors import FormatError
 from h5dat_lib.lineage import CHECKSUMS, LINEAGE
-from h5dat_lib.read.chunked import Rows
+from h5dat_lib.read.chunked import Rows, recorded
 from h5dat_lib.read.files import File
 from h5dat_lib.read.files import open_tables as open_file
 from h5dat_lib.read.format import attribute
@@ -83,12 +83,6 @@ def _checked_datasets(file: h5py.File) -> list[str]:
         raise FormatError(f"{file.filename}: found damaged groups or datasets ({exc}), expected them whole; make the file anew") from exc
     recorded = [name.removeprefix(f"{CHECKSUMS}/") for name in names if name.startswith(f"{CHECKSUMS}/")]
     return list(dict.fromkeys((*in_tables, *recorded)))
-
-
-def recorded(file: h5py.File, name: str) -> Any:
-    """The CRC-32 of each chunk of a dataset; none for one that never had a chunk, such as the bytes of empty texts."""
-    path = f"{CHECKSUMS}/{name}"
-    return Rows(file[path])[:] if path in file else np.empty(0, "<u4")
 
 
 def _other_shape(dataset: Any, recorded: int) -> str:

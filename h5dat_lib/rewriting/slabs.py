@@ -26,11 +26,11 @@ from h5dat_lib.lineage import ARCHIVES, BATCHES, CHECKSUMS, LINEAGE, MEMBERS, RE
 from h5dat_lib.plan.layout import PixelLayout
 from h5dat_lib.read import browse
 from h5dat_lib.read.audit import filters
-from h5dat_lib.read.chunked import Rows, fault
+from h5dat_lib.read.chunked import Rows, fault, recorded
 from h5dat_lib.read.columns import Categorical, open_column
 from h5dat_lib.read.files import File
 from h5dat_lib.read.format import attribute, table_attributes
-from h5dat_lib.read.verification import located, recorded
+from h5dat_lib.read.verification import located
 from h5dat_lib.stage.pack import ChunkPacker
 from h5dat_lib.stage.staged import CHUNK, Segment, StagedCategories, StagedChunks, StagedColumn, StagedScalars
 

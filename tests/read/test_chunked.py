@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from h5dat_lib.errors import FormatError
 from h5dat_lib.read.chunked import Rows
-from h5dat_lib.read.handle import Handle
+from h5dat_lib.read.handle import Handle, How
 
 FILTERS: list[dict[str, Any]] = [{}, {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}, {"compression": "lzf"}]
 
@@ -36,7 +36,7 @@ def test_rows_are_what_h5py_reads(tmp_path_factory: pytest.TempPathFactory, data
     filters = data.draw(st.sampled_from(FILTERS))
     values = np.random.default_rng(rows).integers(0, 2, shape).astype(kind)
     dataset = _file(tmp_path_factory.mktemp("x"), values, None if not filters and data.draw(st.booleans()) else chunks, **filters)
-    found = Rows(dataset, Handle(Path(dataset.file.filename), trusted=True) if data.draw(st.booleans()) else None)
+    found = Rows(dataset, Handle(Path(dataset.file.filename), How(trusted=True)) if data.draw(st.booleans()) else None)
     assert (len(found), found.dtype, found.shape) == (rows, dataset.dtype, dataset.shape)
     index = st.integers(-rows, rows - 1)
     asked = data.draw(st.slices(rows) | st.lists(index) | st.lists(st.booleans(), min_size=rows, max_size=rows).map(np.array))

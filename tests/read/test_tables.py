@@ -231,6 +231,44 @@ def test_damage_names_the_row_and_its_member(tmp_path: Path, image: dict[str, An
         assert column[4].dtype == np.uint8
 
 
+BARE = {"compression": {"filter": "none"}}
+SQUARE = {"width": 90, "height": 90, "mode": "fill"}
+CHANGED = {
+    "dense": {"image": {"resize": SQUARE}, **BARE},
+    "ragged": {"image": {"layout": "ragged"}, **BARE},
+    "encoded": {"image": {"storage": "encoded"}},
+    "deflated": {"image": {"resize": SQUARE}},
+}
+
+
+@pytest.mark.parametrize("stored", CHANGED)
+def test_bytes_that_have_changed_are_an_error_that_names_row_and_member_where_chunks_are_verified(tmp_path: Path, stored: str) -> None:
+    _opened(tmp_path, {f"{n}.jpg": picture(90, 80, n, format="JPEG") for n in range(9)}, **CHANGED[stored]).close()
+    with h5dat_lib.open(tmp_path / "out.h5", verify=True) as file:
+        expected = file["images"].pixels.rows(range(9))
+        assert file["images"].origin(8).member == "8.jpg"
+    with h5py.File(tmp_path / "out.h5") as plain:
+        pixels = plain["images/pixels"]
+        dense = isinstance(pixels, h5py.Dataset)
+        at = (
+            pixels.id.get_chunk_info(8).byte_offset
+            if dense
+            else pixels["values"].id.get_chunk_info(0).byte_offset + int(pixels["offset"][8])
+        )
+    with open(tmp_path / "out.h5", "r+b") as raw:
+        raw.seek(at + 700)
+        byte = raw.read(1)[0]
+        raw.seek(at + 700)
+        raw.write(bytes([byte ^ 1]))
+    with h5dat_lib.open(tmp_path / "out.h5", verify=True) as file:
+        column = file["images"].pixels
+        for read in (lambda: column[8], lambda: column.rows([8]), lambda: column.rows([8], stack=True), lambda: file["images"][8]):
+            with pytest.raises(FormatError, match=r"out\.h5, /images/pixels.*found CRC .*as it was written.*images\[8\] \(8\.jpg\)$"):
+                read()
+        if dense:  # each in a chunk of its own
+            assert all(np.array_equal(column[row], expected[row]) for row in range(8))
+
+
 def test_a_few_pictures_of_many_are_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that are kept are read by their place in the file: their own bytes, not those of their chunks."""
     _opened(tmp_path, {f"{n:03}.jpg": picture(80, 60, n, format="JPEG") for n in range(300)}, image={"storage": "encoded"}).close()
