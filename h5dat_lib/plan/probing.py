@@ -72,6 +72,8 @@ def _decide_pictures(forms: Forms, name: str, samples: _Samples, config: Config)
     if name in forms.layouts:
         return
     options = config.options(name).image
+    if options.storage == "encoded":  # nothing is cut; in S3 each look would be fetched beside the run
+        return
     shapes = []
     for content in samples.contents(config.limits):
         try:

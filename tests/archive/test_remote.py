@@ -112,6 +112,17 @@ def test_a_zip_of_many_members_costs_few_requests_and_hardly_more_bytes_than_it_
     assert report.received < 1.05 * large.path.stat().st_size
 
 
+def test_pictures_that_are_kept_as_files_are_fetched_once(tmp_path: Path, bucket: Bucket) -> None:
+    path = make_zip(tmp_path / "a.zip", {f"{n}.jpg": picture(600, 400, n, format="JPEG") for n in range(40)})
+    uri = bucket.put("a.zip", path.read_bytes())
+    received = {}
+    for storage in ("decoded", "encoded"):
+        report = h5dat_lib.ingest(uri, tmp_path / f"{storage}.h5", config(image={"storage": storage}))
+        received[storage] = report.received / path.stat().st_size
+        assert report.rows == 40
+    assert received["encoded"] < 1.05 < received["decoded"] < 2  # how pixels are cut is judged by the first 32
+
+
 def test_workers_of_their_own_count_what_they_read(large: Large) -> None:
     report = large.ingested(task_runner="processes")
     assert report.batches < report.requests <= 10 + report.batches
