@@ -70,9 +70,9 @@ class Samples:
         }
         return _by_name(parts) if self._name is None else parts[self._name]
 
-    def samples(self, runs: Iterable[Numbers], ahead: int = 1) -> Iterator[list[Any]]:
-        """The samples of each run of row numbers."""
-        return (self._samples(count, columns) for count, columns in self._read(runs, ahead))
+    def samples(self, runs: Iterable[Numbers], ahead: int = 1, stack: bool = False) -> Iterator[list[Any]]:
+        """The samples of each run of row numbers; with ``stack`` arrays of one shape are parts of one, which `joined` finds again."""
+        return (self._samples(count, columns) for count, columns in self._read(runs, ahead, stack))
 
     def _read(self, runs: Iterable[Numbers], ahead: int, stack: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
         runs, again = tee(runs)
@@ -142,7 +142,22 @@ def joined(values: list[Any], ragged: Ragged) -> Any:
         return values
     if ragged == "pad" and arrays[0].ndim:
         return _padded(arrays)
-    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else values
+    if len({array.shape for array in arrays}) > 1:
+        return values
+    return np.stack(arrays) if (whole := _whole(arrays)) is None else whole
+
+
+def _whole(arrays: list[Array]) -> Array | None:
+    """The array of which these are all parts along its first axis, in order; None of any others."""
+    whole, first = arrays[0].base, arrays[0]
+    if not isinstance(whole, np.ndarray) or (whole.shape, whole.dtype) != ((len(arrays), *first.shape), first.dtype):
+        return None
+    begin, step = whole.ctypes.data, whole.strides[0]
+    is_part = (
+        array.base is whole and array.strides == whole.strides[1:] and array.ctypes.data == begin + number * step
+        for number, array in enumerate(arrays)
+    )
+    return whole if all(is_part) else None
 
 
 def _padded(arrays: list[Array]) -> Padded:

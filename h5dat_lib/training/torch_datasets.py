@@ -42,7 +42,7 @@ class RowDataset(Dataset[Any]):
         if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"found samples {rows.min()} to {rows.max()}, expected them from 0 to {len(self) - 1}")
         rows = rows % len(self) if self._rows is None else self._rows[rows]
-        return next(self._samples.samples([rows], ahead=0))
+        return next(self._samples.samples([rows], ahead=0, stack=len(rows) > 1))
 
 
 class StreamDataset(IterableDataset[Any]):

@@ -264,5 +264,19 @@ def _as_it_is(sample: Any) -> Any:
     return sample
 
 
+def test_parts_of_one_array_in_order_are_that_array_and_others_are_copied() -> None:
+    whole = np.arange(24, dtype="u1").reshape(4, 2, 3).copy()
+    assert collate(list(whole)) is whole
+    for parts in (
+        list(whole[::-1]),
+        list(whole)[:3],
+        [*list(whole)[:3], whole[2]],
+        [part.copy() for part in whole],
+        list(whole[:, :, ::-1]),
+    ):
+        joined = collate(parts)
+        assert joined is not whole and np.array_equal(joined, np.stack(parts)) and not np.shares_memory(joined, whole)
+
+
 def test_a_missing_array_stays_missing() -> None:
     assert collate([np.zeros(2), None], "pad")[1] is None
