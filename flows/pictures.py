@@ -18,10 +18,15 @@ from h5dat_lib.reporting.contact_sheet import in_rgb
 _MOST_COLUMNS = 100
 
 
+def shows_pictures() -> bool:
+    """Whether standard output is a terminal with colours."""
+    return sys.stdout.isatty() and Console().color_system is not None
+
+
 def show_picture(pixels: Any) -> None:
     """Prints a picture, two pixels a character, where standard output is a terminal with colours; nothing elsewhere."""
     console = Console()
-    if not sys.stdout.isatty() or console.color_system is None:
+    if not shows_pictures():
         return
     columns, lines = shutil.get_terminal_size()
     image = in_rgb(pixels)
@@ -45,7 +50,11 @@ def save_picture(pixels: Any, path: Path, row: str) -> None:
     """Writes a picture as PNG: 8 bit as it is, others scaled to their own range. Raises InputError for a row without one."""
     if pixels is None:
         raise InputError(f"{row}: found no picture, expected a row with pixels for --save")
-    image = Image.fromarray(pixels.squeeze()) if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3, 4) else in_rgb(pixels)
+    save_image(Image.fromarray(pixels.squeeze()) if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3, 4) else in_rgb(pixels), path)
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes a PNG. Raises OutputError."""
     try:
         image.save(path, "PNG")
     except OSError as exc:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from h5dat_lib.read.tables import Table
 
 _ALL = "*"
+_SHOWN, _SAVED = 8, 64
+"""Pictures like another that are drawn in a terminal, and in a file."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ def find(
     distance: Annotated[int | None, typer.Option("--distance", help="Bits of 64 that hashes may differ in: 8; of duplicates 0.")] = None,
     decode: Annotated[bool, typer.Option("--decode", help="Compute hashes that are not stored, by decoding those pictures.")] = False,
     number: Limit = 1000,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="PNG", help="Write the nearest pictures of --like as one to a file.")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,8 +63,12 @@ def find(
     asked = _Asked(pattern, where, text, like, distance, decode, number)
     if (like and duplicates) or (distance is not None and not (like or duplicates)):
         raise InputError("found --like with --duplicates, or --distance with neither, expected one of both")
+    if save and not like:
+        raise InputError("found --save without --like, expected both")
     with open_tables(file, s3_of(config)) as opened:
         found = _alike(opened, asked) if like else _groups(opened, asked) if duplicates else _members(opened, asked)
+        if like:
+            _show(opened, found, save, as_json)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     elif like and not found:
@@ -100,6 +109,22 @@ def _alike(opened: File, asked: _Asked) -> list[dict[str, Any]]:
     if not asked.decode:
         _tell_unseen([table for table, _ in tables])
     return sorted(found, key=lambda one: (one["distance"], one["match"]))[: asked.number]
+
+
+def _show(opened: File, found: list[dict[str, Any]], save: Path | None, as_json: bool) -> None:
+    """The nearest pictures as one: a line of them in a terminal with colours, several in a file."""
+    from flows.pictures import save_image, show_picture, shows_pictures
+    from h5dat_lib.reporting.contact_sheet import sheet
+
+    if not save and (as_json or not shows_pictures()):
+        return
+    whole = sheet(opened[one["table"]]["pixels"][one["row"]] for one in found[: _SAVED if save else _SHOWN])
+    if whole is None:
+        return
+    if save:
+        save_image(whole, save)
+    else:
+        show_picture(np.asarray(whole))
 
 
 def _tell_unseen(tables: list[Table]) -> None:

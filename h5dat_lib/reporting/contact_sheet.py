@@ -1,8 +1,9 @@
-"""The first pictures of an output -> one JPEG to look at."""
+"""Pictures -> one to look at, such as the first of an output."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,17 +22,25 @@ _PER_ROW = 8
 def contact_sheet(path: str | Path, count: int = 24) -> bytes | None:
     """A JPEG of the first ``count`` pictures of all classes, 96 pixels a cell; None when the file holds no pictures."""
     with open_file(path) as file:
-        cells = [thumbnail(pixels, _CELL - 4) for pixels in islice(_pictures(file), count)]
+        whole = sheet(islice(_pictures(file), count))
+    if whole is None:
+        return None
+    out = io.BytesIO()
+    whole.save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def sheet(found: Iterable[Array]) -> Image.Image | None:
+    """Pictures of any size in rows of eight, 96 pixels a cell; None of none. One of them is in memory at a time."""
+    cells = [thumbnail(pixels, _CELL - 4) for pixels in found]
     if not cells:
         return None
     rows = -(-len(cells) // _PER_ROW)
-    sheet = Image.new("RGB", (min(len(cells), _PER_ROW) * _CELL, rows * _CELL), "white")
+    whole = Image.new("RGB", (min(len(cells), _PER_ROW) * _CELL, rows * _CELL), "white")
     for number, cell in enumerate(cells):
         left, top = number % _PER_ROW * _CELL, number // _PER_ROW * _CELL
-        sheet.paste(cell, (left + (_CELL - cell.width) // 2, top + (_CELL - cell.height) // 2))
-    out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=80)
-    return out.getvalue()
+        whole.paste(cell, (left + (_CELL - cell.width) // 2, top + (_CELL - cell.height) // 2))
+    return whole
 
 
 def _pictures(file: File) -> chain[Array]:

@@ -28,6 +28,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import h5dat_lib
+from h5dat_lib.training.torch_datasets import collate
 from tests.benchmarks.data import photo
 
 BATCH = 64
@@ -86,6 +87,7 @@ class Format:
     decoded = encoded = writes = True
     package = ""
     context: str | None = None
+    collate = staticmethod(stacked)
 
     def __init__(self, folder: Path, case: Case) -> None:
         self.folder, self.case = folder, case
@@ -102,7 +104,7 @@ class Format:
             BATCH,
             shuffle=True,
             num_workers=workers,
-            collate_fn=stacked,
+            collate_fn=self.collate,
             persistent_workers=workers > 0,
             multiprocessing_context=self.context if workers else None,
         )
@@ -152,6 +154,8 @@ class H5datMapped(H5datAgain):
 
 class H5datByNumber(H5datAgain):
     """The other dataset: torch's own sampler."""
+
+    collate = staticmethod(collate)
 
     def dataset(self) -> Any:
         return self._table().torch("pixels")

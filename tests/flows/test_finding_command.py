@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import h5dat_lib
 from tests.conftest import Ran, config, make_zip, picture
@@ -76,6 +77,18 @@ def test_pictures_like_a_file_or_a_row_are_shown_with_their_distance(h5dat: Run,
     assert len(found(h5dat, output, "--like", f"images/{row}", "--distance", "64")) == 4 + 7 * len(PHOTOS) - 1
     shown = h5dat("find", output, "--like", PICTURES / "rocket.jpg").out.splitlines()
     assert shown[0].split() == ["table", "row", "member", "distance", "match"] and shown[1].split()[-2:] == ["0", "exact"]
+
+
+def test_what_looks_alike_is_one_picture_in_a_file(h5dat: Run, output: Path, tmp_path: Path) -> None:
+    rows = found(h5dat, output, "--like", PICTURES / "rocket.jpg", "--distance", "64", "--save", tmp_path / "alike.png")
+    with Image.open(tmp_path / "alike.png") as whole:
+        assert whole.format == "PNG" and whole.size == (96 * 8, 96 * -(-len(rows) // 8)) and 8 < len(rows) < 64
+    for words, told in (
+        (("--save", tmp_path / "a.png"), "found --save without --like"),
+        (("--like", PICTURES / "rocket.jpg", "--save", tmp_path), "cannot be written"),
+    ):
+        ran = h5dat("find", output, *words)
+        assert ran.code == 2 and told in ran.err and ran.err.count("\n") == 1
 
 
 def test_nothing_within_reach_says_so(h5dat: Run, output: Path) -> None:
