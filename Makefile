@@ -48,6 +48,7 @@ test: setup ## lint, format, types, tests: what CI runs
 
 bench: setup ## time and memory; not part of the tests
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.peers --rounds 2 --scale 0.25 # the formats that others train from, in an environment of their own
 
 fuzz: setup ## mutated archives, members, staged files and outputs, for ten minutes (Linux)
 	$(BIN)/python -m tests.fuzz
