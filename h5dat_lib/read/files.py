@@ -311,9 +311,9 @@ def open(
     return File(Handle(path, How(trusted, verify, cache_bytes, threads, memory_map, s3)))
 
 
-def open_tables(path: str | Path, s3: S3Options | None = None) -> File:
+def open_tables(path: str | Path, s3: S3Options | None = None, cache_bytes: int = CACHE_BYTES) -> File:
     """The same for a file that must be H5DAT's. Raises FormatError also when it is not."""
-    file = open(path, s3=s3)
+    file = open(path, cache_bytes=cache_bytes, s3=s3)
     try:
         file._check_ours()
     except FormatError:

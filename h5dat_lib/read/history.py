@@ -39,6 +39,8 @@ __all__ = [
 _STEP = 1 << 16
 """Members that are read at a time."""
 _NONE = np.iinfo("u8").max
+_KEPT_BYTES = 2 << 20
+"""Inflated chunks that are kept: lineage is read once, in order."""
 _SHOWN = 100
 """Most characters of a setting that a message tells: a schema with its labels may be pages."""
 
@@ -108,7 +110,7 @@ class History:
 
 def history(path: str | Path) -> History:
     """The history of an output. Raises FormatError when the file is not H5DAT's, or damaged where its lineage lies."""
-    with open_file(path) as file:
+    with open_file(path, cache_bytes=_KEPT_BYTES) as file:
         return history_of(file)
 
 

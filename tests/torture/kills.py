@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,13 +58,13 @@ class Command:
     way: tuple[str, ...] = ("--direct",)
     settings: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Starts it, and keeps it as ``process``."""
+    def start(self, under: Sequence[str] = (), stdout: int | None = None) -> subprocess.Popen[bytes]:
+        """Starts it, as words of the command ``under`` where there is one, and keeps it as ``process``."""
         config = self.output.with_suffix(".json")
         config.write_text(json.dumps(self.settings))
         words = ["ingest", str(self.archive), "-o", str(self.output), "-c", str(config), "--quiet", *self.way]
-        command, home = [sys.executable, "-m", "flows.cli", *words], environment(self.output.parent)
-        self.process = subprocess.Popen(command, cwd=ROOT, env=home, stderr=subprocess.DEVNULL, start_new_session=True)
+        command, home = [*under, sys.executable, "-m", "flows.cli", *words], environment(self.output.parent)
+        self.process = subprocess.Popen(command, cwd=ROOT, env=home, stdout=stdout, stderr=subprocess.DEVNULL, start_new_session=True)
         return self.process
 
 
