@@ -47,6 +47,8 @@ _GROUP = 4096
 """Chunks that are gone through at a time, whatever number of rows a file claims to have."""
 _MOST_PARTS = 1 << 16
 """Most chunks of one row; of 256 KiB each they are a picture of 17 GB."""
+_DAMAGE = (OSError, RuntimeError, UnicodeDecodeError)
+"""What h5py raises of it: HDF5's message, which it may not be able to decode when bytes of the file stand in it."""
 
 
 class Reader(Protocol):
@@ -367,7 +369,7 @@ class Rows:
         dataset = self._here()
         try:
             mask, data = dataset.id.read_direct_chunk(place)
-        except (OSError, RuntimeError, MemoryError) as exc:  # h5py says MemoryError of a chunk that is not there
+        except (*_DAMAGE, MemoryError) as exc:  # h5py says MemoryError of a chunk that is not there
             raise fault(self.dataset, f"no chunk that can be read at {place}", "one") from exc
         if len(data) == self._size and self._places is None:
             # HDF5 2.0 gives mask 0 for the chunk that was written last in this session; its index knows better
@@ -443,7 +445,7 @@ class _Places:
 
         try:
             dataset.id.chunk_iter(note)
-        except (OSError, RuntimeError):  # a damaged index; what of it can be read is read chunk by chunk
+        except _DAMAGE:  # of the index; what of it can be read is read chunk by chunk
             return None
         if (
             not offsets

@@ -69,6 +69,27 @@ def test_a_picture_without_a_filter_that_the_file_has_lost_is_an_error(tmp_path:
         rows[:]
 
 
+def test_what_hdf5_says_of_damage_may_be_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h5py decodes HDF5's messages, in which bytes of the file may stand."""
+
+    class Damaged:
+        ndim = 1
+
+        def __getattr__(self, name: str) -> Any:
+            return self if name == "id" else self.fail
+
+        def fail(self, *words: object) -> None:
+            b"\xa9".decode()
+
+    values = np.random.default_rng(1).integers(0, 256, 1000, "u1")
+    rows = Rows(_file(tmp_path, values, (10,)), Handle(tmp_path / "x.h5"))
+    monkeypatch.setattr(rows, "_here", Damaged)
+    assert rows._places is not None
+    monkeypatch.setattr(rows._places, "_dataset", Damaged)
+    with pytest.raises(FormatError, match="found no chunk that can be read"):
+        rows[:]
+
+
 @pytest.mark.parametrize("asked", [3, -1, [0, 3], [-4], [1.5], ["a"], [[0]], np.array([True, False])])
 def test_a_row_that_is_not_there_is_an_index_error(tmp_path: Path, asked: Any) -> None:
     rows = Rows(_file(tmp_path, np.arange(3), (2,)))
