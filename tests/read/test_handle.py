@@ -54,6 +54,11 @@ def _digest(file: h5dat_lib.File) -> str:
     return found.hexdigest()
 
 
+def _digest_of(path: Path) -> str:
+    with h5dat_lib.open(path) as file:
+        return _digest(file)
+
+
 def _is_mapped(path: Path) -> bool:
     return str(path) in Path("/proc/self/maps").read_text()
 
@@ -72,7 +77,7 @@ def test_every_byte_is_the_same_in_children(outputs: dict[str, Path], method: st
     with multiprocessing.get_context(method).Pool(1) as pool:
         for path in outputs.values():
             with h5dat_lib.open(path, memory_map=memory_map) as file:
-                expected, pixels = _digest(h5dat_lib.open(path)), file["images"].pixels
+                expected, pixels = _digest_of(path), file["images"].pixels
                 results = [pool.apply_async(_digest, (file,)), pool.apply_async(_table_digest, (file["images"],))]
                 values = pool.apply_async(_column_values, (pixels,))
                 assert [result.get(60) for result in results] == [expected] * 2
@@ -103,7 +108,7 @@ def test_a_child_of_a_fork_reads_on_with_what_its_parent_had_open(outputs: dict[
 def test_threads_share_a_file(outputs: dict[str, Path], memory_map: bool) -> None:
     for path in outputs.values():
         with h5dat_lib.open(path, cache_bytes=1 << 17, threads=2, memory_map=memory_map) as file, ThreadPoolExecutor(6) as pool:
-            expected = _digest(h5dat_lib.open(path))
+            expected = _digest_of(path)
             assert set(pool.map(_digest, [file] * 12)) == {expected}
 
 
