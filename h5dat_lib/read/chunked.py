@@ -200,7 +200,7 @@ class Rows:
 
     def _part(self, number: int, begin: int, end: int) -> bytes:
         place = self._places.find(number) if self._places and self._checksums is None else None
-        if place and place[1] == self._size and not (self._filters and self._is_deflated(place[2])):
+        if place and place[1] == self._size and not self._is_deflated(place[2]):
             data = self._reader.read_at(place[0] + begin, end - begin)
             if data is not None and len(data) == end - begin:
                 return data

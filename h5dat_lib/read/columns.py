@@ -130,13 +130,10 @@ class Column:
         return False
 
 
-class _Dataset(Column):
-    """What plain and dense columns share: one dataset, a row a value."""
+class _OneDataset(Column):
+    """What columns share whose values, or their codes, are one dataset, a row each."""
 
-    def __init__(self, item: h5py.Dataset, layout: str, reader: Reader | None = None) -> None:
-        super().__init__()
-        self.layout = layout
-        self._values = Rows(item, reader)
+    _values: Rows
 
     def __len__(self) -> int:
         return len(self._values)
@@ -147,6 +144,15 @@ class _Dataset(Column):
 
     def sizes(self, rows: Array) -> Array:
         return np.full(len(rows), self._values.row_bytes)
+
+
+class _Dataset(_OneDataset):
+    """What plain and dense columns share: one dataset, a row a value."""
+
+    def __init__(self, item: h5py.Dataset, layout: str, reader: Reader | None = None) -> None:
+        super().__init__()
+        self.layout = layout
+        self._values = Rows(item, reader)
 
     def _one(self, row: int) -> Any:
         return self._values[row]
@@ -220,30 +226,20 @@ def date_strings(values: Array, form: str) -> Array:
     return np.char.encode(texts, "ascii")
 
 
-class Categorical(Column):
+class Categorical(_OneDataset):
     """Strings of which few are distinct: a str, or None where there is none; several as a list. ``codes`` are numbers of `categories`."""
 
     layout = "categorical"
 
     def __init__(self, item: h5py.Group, layout: str, reader: Reader | None = None) -> None:
         super().__init__()
-        self.codes = _part(item, "codes", reader)
+        self.codes = self._values = _part(item, "codes", reader)
         """(rows,) int32, -1 where there is no value."""
         self.categories: list[str] = open_column(_item(item, "categories"), None, reader)[:]
         """The distinct strings, in the order of their codes."""
         self._names: list[str | None] = [*self.categories, None]
         self._item = item
         self._bytes = sum(Rows(part).stored for part in item.values() if isinstance(part, h5py.Dataset))
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @property
-    def nbytes(self) -> int | None:
-        return self.codes.nbytes
-
-    def sizes(self, rows: Array) -> Array:
-        return np.full(len(rows), self.codes.row_bytes)
 
     def _one(self, row: int) -> str | None:
         return self._named(self.codes[row : row + 1])[0]
@@ -463,14 +459,15 @@ class _Arrays(_Ranges):
 
     def _stacked(self, rows: Array) -> Any:
         tasks = self._tasks(rows)
+        nowhere = [None] * len(rows)
         if not tasks or len(tasks) < len(rows):
-            return self._take(rows)
+            return self._found(tasks, nowhere)
         offset, length, row, first = tasks[0]
         value = self._value(row, *self._checked(offset, length))
         try:
             whole = np.empty((len(rows), *value.shape), value.dtype)
         except MemoryError:  # a large one among small ones
-            return self._take(rows)
+            return self._found(tasks, nowhere)
         whole[first] = value
         places = list(whole)
         found = self._found(tasks[1:], places)

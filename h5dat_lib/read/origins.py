@@ -55,10 +55,15 @@ def origin_of(file: Tables, number: int) -> Origin:
 
 
 def keys(file: Tables, members: Array) -> list[str]:
+    """What members share with others of their sample, of the rows ``members`` of ``lineage/members``."""
     table = file[MEMBERS]
     if "key" in table.columns:  # older files lack it, and rows of theirs that were added to
         return [key or sample_key(path) for key, path in zip(table["key"].rows(members), table["path"].rows(members), strict=True)]
     return [sample_key(path) for path in table["path"].rows(members)]
+
+
+def _paths(file: Tables, members: Array) -> list[str]:
+    return list(file[MEMBERS]["path"].rows(members))
 
 
 def _archives_of(file: Tables, members: Array) -> list[str]:
@@ -67,7 +72,8 @@ def _archives_of(file: Tables, members: Array) -> list[str]:
 
 
 KNOWN: dict[str, Callable[[Tables, Array], list[str]]] = {
-    "member": lambda file, members: list(file[MEMBERS]["path"].rows(members)),
+    "member": _paths,
+    "path": _paths,
     "key": keys,
     "name": lambda file, members: [key.rpartition("/")[2] for key in keys(file, members)],
     "sha256": lambda file, members: list(file[MEMBERS]["sha256"].rows(members)),

@@ -228,7 +228,7 @@ class Table:
         """Rows of each split, (n,) int64 in order: of about these shares of all, or by the names in a column that holds them.
 
         Rows that are alike in ``by`` are in the same split, whatever else is in the table or comes in later: what `table` knows of the
-        member (``key``, ``name``, ``member``, ``sha256``), or a column; where that is missing, the member's key. Raises ConfigError when
+        member (``key``, ``name``, ``path``, ``sha256``), or a column; where that is missing, the member's key. Raises ConfigError when
         shares do not add up to 1, KeyError when there is nothing of that name.
         """
         from h5dat_lib.training.splits import Splits
@@ -261,7 +261,7 @@ class Table:
 
     def rows_of(self, member: str) -> Array:
         """Numbers (n,) int64 of the rows that came from members of this path, in order; a document or table may give many, or none."""
-        found = [self._of_member(number) for number in self._file.member_rows(member)]
+        found = [self.rows_of_member(number) for number in self._file.member_rows(member)]
         return np.concatenate(found) if found else np.empty(0, "i8")
 
     def member_numbers(self, rows: Any) -> Array:
@@ -273,7 +273,8 @@ class Table:
             raise fault(self._group, f"rows of member {most}", f"them below {members}")
         return np.asarray(found, "i8")
 
-    def _of_member(self, number: int) -> Array:
+    def rows_of_member(self, number: int) -> Array:
+        """The same of one member, by its row of ``lineage/members``."""
         numbers = self._rows_column("_member")
         return np.arange(bisect_left(numbers, number), bisect_left(numbers, number + 1))
 
@@ -382,7 +383,7 @@ class Table:
         members, found = Rows(self._file.hdf5[f"{MEMBERS}/sha256"], self._file.handle), [np.empty(0, "i8")]
         for first in range(0, len(members), _SLAB):
             same = np.flatnonzero(members[first : first + _SLAB] == sha256.encode())
-            found += [self._of_member(first + number)[place : place + 1] for number in same.tolist()]
+            found += [self.rows_of_member(first + number)[place : place + 1] for number in same.tolist()]
         return np.concatenate(found)
 
     def contents(self) -> tuple[Array, Array]:

@@ -82,6 +82,13 @@ def test_copies_are_in_one_split_by_their_content(output: Path) -> None:
         assert not digests[0] & digests[1]
 
 
+def test_rows_are_split_by_the_path_of_their_member(output: Path) -> None:
+    with h5dat_lib.open(output) as file:
+        table = file["images"]
+        for name, rows in table.split(HALVES, by="path").items():
+            assert len(rows) and {Splits(HALVES).of(table.origin(row).member) for row in rows} == {name}
+
+
 def test_members_of_one_name_are_in_one_split_whatever_their_folder_and_class(tmp_path: Path) -> None:
     members = {f"images/{n}.png": picture(seed=n) for n in range(30)} | {f"styles/{n}.json": b'{"a": 1}' for n in range(30)}
     h5dat_lib.ingest(make_zip(tmp_path / "a.zip", members), tmp_path / "out.h5", config())
